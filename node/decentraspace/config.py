@@ -1,0 +1,245 @@
+"""Configuration: defaults, then a TOML file, then the environment, into one frozen `Config`.
+
+`DECENTRASPACE_<SECTION>_<SETTING>` overrides any setting (lists comma-separated), for example
+`DECENTRASPACE_GATEWAY_PORT=80`. Nothing else in the code reads the environment for configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from decentraspace.errors import ConfigError
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+def _setting(default: Any, doc: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=lambda: types.MappingProxyType(default), metadata={"doc": doc})
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    data_dir: str = _setting("~/.decentraspace", "Folder that holds everything the node keeps.")
+    name: str = _setting("", "Name shown to people, for example in `decentraspace status`.")
+    operator: str = _setting("", "Wallet address (0x…) of the operator; it may administer the node.")
+    admins: tuple[str, ...] = _setting((), "Further wallet addresses that may administer the node.")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    name: str = _setting("devnet", "Network to join; records of another network are refused.")
+    chain_id: int = _setting(31337, "Chain id (EIP-155) that logins of this network name.")
+    siwe_domain: str = _setting(
+        "decentraspace.localhost", "Domain that logins (EIP-4361) of this network name."
+    )
+    listen: tuple[str, ...] = _setting(("/ip4/0.0.0.0/tcp/4001",), "libp2p addresses to listen on.")
+    announce: tuple[str, ...] = _setting((), "libp2p addresses told to others; empty: those listened on.")
+    bootstrap: tuple[str, ...] = _setting((), "Peers to connect to at start (/ip4/…/tcp/…/p2p/PEERID).")
+    mdns: bool = _setting(True, "Find peers on the local network by multicast DNS.")
+    allow_private: bool = _setting(
+        False, "Fetch content from private and loopback addresses; only for a network on one machine or LAN."
+    )
+    max_peers: int = _setting(100, "Connections kept at most.")
+    sync_interval: float = _setting(60.0, "Seconds between exchanges of record sets with a connected peer.")
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    host: str = _setting("127.0.0.1", "Address the HTTP API listens on.")
+    port: int = _setting(8090, "Port the HTTP API listens on.")
+    public_url: str = _setting("", "URL under which others reach the API; empty: from host and port.")
+    max_upload: int = _setting(2 * GIB, "Bytes one upload may have.")
+    max_upload_files: int = _setting(100_000, "Files one upload may have.")
+    token_lifetime: int = _setting(24 * 3600, "Seconds an access token is valid.")
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    host: str = _setting("127.0.0.1", "Address the gateway listens on.")
+    port: int = _setting(8080, "Port the gateway listens on.")
+    workers: int = _setting(1, "Worker processes; 0: one per core.")
+    domain: str = _setting("localhost", "Host name under which sites are served (LABEL--ID.DOMAIN).")
+    public_url: str = _setting("", "URL under which others reach the gateway; empty: from domain and port.")
+    open_relay: bool = _setting(
+        False, "Serve any CID. Off: only content that an accepted record names, so nobody relays abuse."
+    )
+    autoindex: bool = _setting(True, "Show a listing for directories without an index file.")
+    cache_mb: int = _setting(64, "MiB of resolved pages and compressed variants kept in each worker.")
+    fetch_timeout: float = _setting(30.0, "Seconds a request waits for content from other nodes.")
+
+
+@dataclass(frozen=True)
+class StorageConfig:
+    quota: int = _setting(10 * GIB, "Bytes of blocks the node keeps at most.")
+    gc_interval: float = _setting(600.0, "Seconds between garbage collections.")
+    gc_grace: float = _setting(3600.0, "Seconds an unreferenced block is kept after it was last touched.")
+
+
+@dataclass(frozen=True)
+class RecordsConfig:
+    clock_skew: int = _setting(120, "Seconds a record's time may lie in the future.")
+    expired_grace: int = _setting(
+        86400, "Seconds after which a record whose delegation ran out is no longer taken from a peer."
+    )
+    sponsor_records: int = _setting(5000, "Records taken from one sponsor in 24 hours.")
+    sponsor_bytes: int = _setting(32 * MIB, "Bytes of records taken from one sponsor in 24 hours.")
+    sponsors: tuple[str, ...] = _setting(
+        (), "Peer ids whose records are taken; empty: any (use on test networks only)."
+    )
+
+
+@dataclass(frozen=True)
+class HostingConfig:
+    replicate: bool = _setting(True, "Hold a full copy of every accepted site (within quota).")
+    keep_versions: int = _setting(20, "Versions of a site kept for rollback.")
+    max_site_bytes: int = _setting(1 * GIB, "Bytes of a site that another node took and this one copies.")
+    receipts: bool = _setting(True, "Announce by signed receipt which sites this node holds.")
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    free_sites: int = _setting(1, "Sites a wallet of the free tier may have at this node.")
+    free_bytes: int = _setting(1 * GIB, "Bytes a wallet of the free tier may store at this node.")
+    paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.")
+    paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.")
+
+
+@dataclass(frozen=True)
+class PluginsConfig:
+    enabled: tuple[str, ...] = _setting((), "Plugins to load; empty: all that are installed.")
+    disabled: tuple[str, ...] = _setting((), "Plugins not to load.")
+    directory: str = _setting("", "Folder of one-file plugins to load besides the installed ones.")
+    timeout: float = _setting(10.0, "Seconds a hook may take before it is cancelled and skipped.")
+    max_failures: int = _setting(5, "Failures in a row after which a plugin is disabled.")
+    trace: bool = _setting(False, "Log every hook call with its plugin, time and outcome.")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    format: str = _setting("console", "`console` for people, `json` for machines.")
+    level: str = _setting("info", "`debug`, `info`, `warning` or `error`.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. `plugin` holds one free table per plugin, `[plugin.NAME]` in the file."""
+
+    node: NodeConfig = field(default_factory=NodeConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    records: RecordsConfig = field(default_factory=RecordsConfig)
+    hosting: HostingConfig = field(default_factory=HostingConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    plugins: PluginsConfig = field(default_factory=PluginsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    plugin: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: types.MappingProxyType({}))
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.node.data_dir).expanduser()
+
+    @property
+    def api_url(self) -> str:
+        return (self.api.public_url or f"http://{self.api.host}:{self.api.port}").rstrip("/")
+
+    @property
+    def gateway_url(self) -> str:
+        """URL of the gateway for other nodes and for path requests (no site's own host)."""
+        if self.gateway.public_url:
+            return self.gateway.public_url.rstrip("/")
+        return f"http://{self.gateway.host}:{self.gateway.port}"
+
+
+def sections() -> dict[str, type]:
+    """Section name -> its dataclass, in the order of the reference page."""
+    hints = get_type_hints(Config)
+    return {f.name: hints[f.name] for f in fields(Config) if is_dataclass(hints[f.name])}
+
+
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """Read `path` (TOML), then the environment, then `overrides` ({section: {setting: value}}).
+
+    Raises ConfigError naming the file, section and setting at fault.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{path} does not exist", hint="Run `decentraspace init` to make one."
+            ) from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+    where = str(path) if path else "configuration"
+    known = sections()
+    plugin = document.pop("plugin", {})
+    unknown = set(document) - set(known)
+    if unknown:
+        raise ConfigError(f"{where}: unknown section [{sorted(unknown)[0]}]; there are {', '.join(known)}")
+    env = os.environ if environ is None else environ
+    built: dict[str, Any] = {}
+    for name, cls in known.items():
+        values = dict(_table(document.get(name, {}), f"{where}: [{name}]"))
+        by_name = {f.name: f for f in fields(cls)}
+        for f in by_name.values():
+            variable = f"DECENTRASPACE_{name}_{f.name}".upper()
+            if variable in env:
+                values[f.name] = _from_env(env[variable], f, variable)
+        values.update((overrides or {}).get(name, {}))
+        for key in values:
+            if key not in by_name:
+                raise ConfigError(f"{where}: [{name}] has no setting {key!r}; there are {', '.join(by_name)}")
+        built[name] = cls(**{k: _coerce(v, by_name[k], f"{where}: {name}.{k}") for k, v in values.items()})
+    tables = {k: types.MappingProxyType(dict(_table(v, f"{where}: [plugin.{k}]"))) for k, v in plugin.items()}
+    return Config(**built, plugin=types.MappingProxyType(tables))
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a table")
+    return value
+
+
+def _from_env(text: str, f: Field[Any], variable: str) -> Any:
+    default = f.default
+    if isinstance(default, bool):
+        if text.lower() not in {"1", "0", "true", "false", "yes", "no", "on", "off"}:
+            raise ConfigError(f"{variable} must be true or false, not {text!r}")
+        return text.lower() in {"1", "true", "yes", "on"}
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError as error:
+            raise ConfigError(f"{variable} must be a number, not {text!r}") from error
+    return text
+
+
+def _coerce(value: Any, f: Field[Any], where: str) -> Any:
+    expected = type(f.default)
+    if expected is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+        raise ConfigError(f"{where} must be {names[expected]}, not {value!r}")
+    return value

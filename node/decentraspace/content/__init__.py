@@ -1,0 +1,1 @@
+"""UnixFS, CAR and the block store: everything between bytes and CIDs."""

@@ -1,0 +1,1 @@
+"""Small signed records: encoding, verdict, resolution and the store."""
