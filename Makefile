@@ -17,7 +17,8 @@ setup:
 
 demo:
 	@$(PYTHON) scripts/bootstrap.py run
-	@$(BIN)/decentraspace demo $(if $(ONCE),--once)
+	@$(BIN)/python scripts/demo_site.py
+	@$(BIN)/decentraspace demo $(if $(ONCE),--once) .demo/site
 
 test: setup lint
 	@$(BIN)/python -m pytest $(ARGS)

@@ -167,6 +167,18 @@ def sections() -> dict[str, type]:
     return {f.name: hints[f.name] for f in fields(Config) if is_dataclass(hints[f.name])}
 
 
+def default_path(data_dir: str | None = None) -> Path | None:
+    """Where the configuration file is when none is named, or None when there is none.
+
+    In this order: $DECENTRASPACE_CONFIG, `config.toml` in the data folder.
+    """
+    if named := os.environ.get("DECENTRASPACE_CONFIG"):
+        return Path(named)
+    folder = data_dir or os.environ.get("DECENTRASPACE_NODE_DATA_DIR") or NodeConfig().data_dir
+    path = Path(folder).expanduser() / "config.toml"
+    return path if path.exists() else None
+
+
 def load(
     path: Path | None = None,
     *,
