@@ -1,0 +1,221 @@
+"""Assembles a node from its configuration: the only place that knows every part.
+
+    Node            owns the stores and builds the parts
+    Node.run        one nursery tree: plugins, libp2p, hosting, gateway workers, HTTP API, garbage collection
+    run_node        what `decentraspace run` calls: a node until a signal, an exit code
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from decentraspace import __version__
+from decentraspace.api.app import create_app
+from decentraspace.api.server import serve_api
+from decentraspace.config import Config
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.gc import run_gc
+from decentraspace.content.uploads import UploadStore
+from decentraspace.errors import ConfigError, DecentraSpaceError
+from decentraspace.gateway.control import ControlServer
+from decentraspace.gateway.process import serve_gateway
+from decentraspace.hosting import Hosting
+from decentraspace.identity.ethereum import parse_address
+from decentraspace.identity.keys import NodeKey
+from decentraspace.identity.sessions import Sessions
+from decentraspace.ledger.usage import UsageRow, UsageStore
+from decentraspace.network.fetch import Fetcher, Provider
+from decentraspace.network.host import Network
+from decentraspace.plugins import PluginManager
+from decentraspace.records.schema import NodeAnnouncement
+from decentraspace.records.store import RecordStore
+from decentraspace.records.verdict import NetworkRules
+
+log = structlog.get_logger(__name__)
+
+_ANNOUNCE_EVERY = 600.0  # seconds
+EXIT_CODE_ERROR = 2
+
+
+class Node:
+    """One node: open with `Node.open(config)`, which holds the data folder's lock until `close`."""
+
+    def __init__(self, config: Config, passphrase: bytes | None = None) -> None:
+        self.config = config
+        self._closing = ExitStack()
+        data = config.data_dir
+        with self._closing:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._closing.enter_context(_locked(data / "node.lock"))
+            self.rules = NetworkRules.from_config(config)
+            self.key = NodeKey.load_or_create(data / "node.key", passphrase)
+            self.blocks = self._closing.enter_context(
+                BlockStore.open(data / "blocks", quota=config.storage.quota)
+            )
+            self.records = RecordStore(data / "records.sqlite", self.rules, config.records)
+            self._closing.callback(self.records.close)
+            self.sessions = Sessions(data / "sessions.sqlite", self.rules, self.key.peer_id, config.api)
+            self._closing.callback(self.sessions.close)
+            self.usage = UsageStore(data / "usage.sqlite")
+            self._closing.callback(self.usage.close)
+            self.uploads = UploadStore(data / "uploads")
+            self.plugins = PluginManager(config.plugins)
+            self.fetcher = Fetcher(self.blocks, self._providers, config.network.allow_private)
+            self.network = Network(config.network, self.key, self.records, self._on_accepted)
+            self.hosting = Hosting(
+                config,
+                self.key,
+                self.rules,
+                self.blocks,
+                self.records,
+                self.fetcher,
+                publish=self.network.publish,
+                emit=self.plugins.call,
+                tier=self.sessions.tier,
+            )
+            self.started = time.time()
+            # Built without an error: keep everything open beyond this block.
+            self._closing = self._closing.pop_all()
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run every part until cancelled; started when the node serves and takes deploys."""
+        async with trio.open_nursery() as nursery:
+            await self.plugins.load(self)
+            control = ControlServer(
+                self.config.data_dir / "gateway.sock",
+                fetch=self.fetcher.fetch_block,
+                resolve=self.hosting.resolve_host,
+                usage=self._on_usage,
+            )
+            await nursery.start(control.run)
+            await nursery.start(self.network.run)
+            await nursery.start(self.hosting.run)
+            await nursery.start(serve_gateway, self.config)
+            await nursery.start(serve_api, create_app(self), self.config)
+            nursery.start_soon(run_gc, self.blocks, self.config.storage)
+            nursery.start_soon(self._announce)
+            log.info(
+                "ready",
+                version=__version__,
+                peer_id=self.key.peer_id,
+                api=self.config.api_url,
+                gateway=self.config.gateway_url,
+                network=self.config.network.name,
+            )
+            task_status.started()
+
+    async def ready(self) -> dict[str, Any]:
+        return {"peer_id": self.key.peer_id, "peers": len(self.network.peers()), "version": __version__}
+
+    def is_admin(self, owner: bytes) -> bool:
+        named = [a for a in (self.config.node.operator, *self.config.node.admins) if a]
+        return owner in {parse_address(a) for a in named}
+
+    async def _announce(self) -> None:
+        """Tell the network, now and then, who and where this node is."""
+        while True:
+            announcement = NodeAnnouncement(
+                http=self.config.api_url,
+                gateway=self.config.gateway_url,
+                addrs=tuple(self.config.network.announce) or tuple(self.network.addresses()),
+                operator=parse_address(self.config.node.operator) if self.config.node.operator else None,
+                capacity=self.config.storage.quota,
+                prices={},
+                name=self.config.node.name,
+                seq=int(time.time()),
+                created=int(time.time()),
+            )
+            await self.hosting.announce(announcement)
+            await trio.sleep(_ANNOUNCE_EVERY)
+
+    async def _on_accepted(self, result: Any) -> None:
+        await self.hosting.on_accepted(result)
+
+    async def _providers(self, root: bytes) -> list[Provider]:
+        """Gateways to ask for `root`: nodes with a receipt for it first, then all others announced."""
+        return await trio.to_thread.run_sync(self._providers_blocking, root)
+
+    def _providers_blocking(self, root: bytes) -> list[Provider]:
+        now = int(time.time())
+        holders = {receipt.key for receipt in self.records.receipts(root)}
+        nodes = [n for n in self.records.nodes(now) if n.key != self.key.public]
+        nodes.sort(key=lambda n: n.key not in holders)
+        return [Provider(n.body.gateway, n.peer_id) for n in nodes]
+
+    async def _on_usage(self, worker: str, number: int, rows: list[UsageRow]) -> None:
+        await trio.to_thread.run_sync(self.usage.add_batch, worker, number, rows)
+        await self.plugins.call("usage_recorded", rows=rows)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the data folder: two nodes in one folder would ruin each other's work."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"Another node is running in {path.parent}",
+                hint="Stop it, or name another folder with --data-dir.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def run_node(config: Config, passphrase: bytes | None = None) -> int:
+    """Run a node until SIGINT or SIGTERM (exit code 0) or an expected failure (2, one line on stderr)."""
+    try:
+        node = await trio.to_thread.run_sync(Node, config, passphrase)
+    except DecentraSpaceError as error:
+        return _complain(error)
+    try:
+        with node:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_signal, nursery.cancel_scope)
+                nursery.start_soon(node.run)
+    except* DecentraSpaceError as group:
+        return _complain(_first(group))
+    return 0
+
+
+async def _until_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            scope.cancel()
+            return
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner
+
+
+def _complain(error: BaseException) -> int:
+    hint = getattr(error, "hint", "")
+    sys.stderr.write(f"error: {error}{' ' + hint if hint else ''}\n")
+    return EXIT_CODE_ERROR
