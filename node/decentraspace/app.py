@@ -1,8 +1,8 @@
 """Assembles a node from its configuration: the only place that knows every part.
 
-    Node            owns the stores and builds the parts
-    Node.run        one nursery tree: plugins, libp2p, hosting, gateway workers, HTTP API, garbage collection
-    run_node        what `decentraspace run` calls: a node until a signal, an exit code
+Node            owns the stores and builds the parts
+Node.run        one nursery tree: plugins, libp2p, hosting, gateway workers, HTTP API, garbage collection
+run_node        what `decentraspace run` calls: a node until a signal, an exit code
 """
 
 from __future__ import annotations

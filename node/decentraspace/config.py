@@ -252,6 +252,12 @@ def _coerce(value: Any, f: Field[Any], where: str) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+        names = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+            tuple: "a list",
+        }
         raise ConfigError(f"{where} must be {names[expected]}, not {value!r}")
     return value

@@ -121,7 +121,9 @@ def demo(site: Path, once: bool, keep: bool) -> None:
             return
         click.echo()
         for node in nodes[1:]:
-            click.echo(f"  node {node.number}:  http://{host}:{node.gateway}/   (API docs: {node.api_url}/docs)")
+            click.echo(
+                f"  node {node.number}:  http://{host}:{node.gateway}/   (API docs: {node.api_url}/docs)"
+            )
         click.echo("\nOpen one in a browser. Ctrl-C stops the nodes and removes their folders.")
         while all(node.process is None or node.process.poll() is None for node in nodes):
             time.sleep(0.5)
@@ -218,7 +220,9 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
             if _fetch(client, node, host, path) != before[path]:
                 raise DemoFailed(f"node {node.number} does not answer like node 1 did for {path}")
         steps(f"node {node.number} serves the same {len(files)} files: same bytes, same headers")
-    home_page = client.get(f"http://127.0.0.1:{nodes[2].gateway}/", headers={"Host": f"{host}:{nodes[2].gateway}"})
+    home_page = client.get(
+        f"http://127.0.0.1:{nodes[2].gateway}/", headers={"Host": f"{host}:{nodes[2].gateway}"}
+    )
     if home_page.status_code != 200 or home_page.content != (site / "index.html").read_bytes():
         raise DemoFailed(f"node 3 answers / with status {home_page.status_code}")
     steps("node 3 shows the home page")
@@ -295,7 +299,9 @@ def _cli(home: Path, *arguments: str, stdin: str = "") -> dict[str, Any]:
         env={**os.environ, "DECENTRASPACE_HOME": str(home)},
     )
     if result.returncode != 0:
-        raise DemoFailed(f"`decentraspace {arguments[0]}` ended with {result.returncode}: {result.stderr.strip()}")
+        raise DemoFailed(
+            f"`decentraspace {arguments[0]}` ended with {result.returncode}: {result.stderr.strip()}"
+        )
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
 

@@ -80,7 +80,8 @@ class UsageStore:
         """(requests, bytes) of a site since the node was set up."""
         with self._lock:
             row = self._db.execute(
-                "SELECT COALESCE(SUM(requests), 0), COALESCE(SUM(bytes), 0) FROM usage WHERE site = ?", (site,)
+                "SELECT COALESCE(SUM(requests), 0), COALESCE(SUM(bytes), 0) FROM usage WHERE site = ?",
+                (site,),
             ).fetchone()
         return int(row[0]), int(row[1])
 

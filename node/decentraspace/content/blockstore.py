@@ -1,0 +1,380 @@
+"""The block store: LMDB, written by the node, read by the node and its gateway workers alike.
+
+    blocks   multihash            -> block
+    refs     multihash · codec    -> count (u64) · expanded (u8)     see pins.py
+    loose    time (ms) · multihash -> nothing     blocks that nothing references, oldest first
+    since    multihash            -> time (ms)    the block's key in `loose`
+    pins     root · 0 · name      -> state
+    queue    number               -> operation · CID     reference counting that is not done yet
+    meta     name                 -> value
+
+Invariant: a stored block is referenced, or it has an entry in `loose`. What `put_many` and `pin` returned
+for is synced to disk. Why LMDB: docs/discussion/block-store.md.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+
+from decentraspace.content import cid as cids
+from decentraspace.content import dagpb
+from decentraspace.content.reader import BlockMissing
+from decentraspace.errors import ConfigError, QuotaExceeded, TooLarge, Unprocessable
+
+SCHEMA = 1
+_BATCH = 16 * 1024 * 1024  # bytes written per transaction
+_SPARE = 1 << 30  # bytes of map beyond the quota, for indexes and free pages
+_DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts")
+
+_open_paths: set[Path] = set()  # LMDB forbids opening one environment twice in a process
+_open_lock = threading.Lock()
+
+
+class StoreStats(NamedTuple):
+    """`blocks` stored, their `bytes`, the `quota` in bytes, and how many (root, name) pins there are."""
+
+    blocks: int
+    bytes: int
+    quota: int
+    pins: int
+
+
+class BlockStore:
+    """Blocking and thread-safe. CIDs with inlined data (identity) are present without being stored."""
+
+    def __init__(self, env: Any, path: Path, quota: int, readonly: bool) -> None:
+        self.env, self.path, self.quota, self.readonly = env, path, quota, readonly
+        self.db: dict[str, Any] = {}
+        self.pin_lock = threading.RLock()
+        self._holds: dict[object, int] = {}
+        self._holds_lock = threading.Lock()
+        self._clock = 0
+
+    @classmethod
+    def open(cls, path: Path, *, quota: int = 0, readonly: bool = False) -> BlockStore:
+        """Open or make the store in folder `path`. ConfigError when it is newer than this program.
+
+        `quota` bytes of blocks at most; a reader needs to name none.
+        """
+        path = path.resolve()
+        with _open_lock:
+            if path in _open_paths:
+                raise ConfigError(f"The block store {path} is open already in this process")
+            size = quota * 2 + _SPARE if not readonly else 0
+            if not readonly:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                data = path / "data.mdb"
+                size = max(size, data.stat().st_size if data.exists() else 0)
+            size = -(-size // 4096) * 4096
+            env = lmdb.open(
+                str(path),
+                map_size=size or 1 << 20,
+                max_dbs=len(_DATABASES),
+                max_readers=512,
+                readonly=readonly,
+                readahead=False,
+                create=not readonly,
+            )
+            store = cls(env, path, quota, readonly)
+            try:
+                store.db = {name: env.open_db(name.encode(), create=not readonly) for name in _DATABASES}
+                store._check_schema()
+            except BaseException:
+                env.close()
+                raise
+            _open_paths.add(path)
+        if not readonly:
+            from decentraspace.content import pins
+
+            pins.recover(store)
+        return store
+
+    def _check_schema(self) -> None:
+        with self.env.begin(write=not self.readonly) as txn:
+            found = txn.get(b"schema", db=self.db["meta"])
+            if found is None and not self.readonly:
+                txn.put(b"schema", str(SCHEMA).encode(), db=self.db["meta"])
+            elif found is not None and int(found) > SCHEMA:
+                raise ConfigError(
+                    f"The block store {self.path} is of version {int(found)}; this program knows {SCHEMA}",
+                    hint="Run the newer version of decentraspace that wrote it.",
+                )
+
+    def close(self) -> None:
+        with _open_lock:
+            if self.path in _open_paths:
+                _open_paths.discard(self.path)
+                self.env.close()
+
+    def __enter__(self) -> BlockStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """A write transaction, durable when it ends. QuotaExceeded when the map or the disk is full."""
+        try:
+            with self.env.begin(write=True) as txn:
+                yield txn
+        except (lmdb.MapFullError, lmdb.DiskError) as error:
+            raise QuotaExceeded(f"The block store is full: {error}") from error
+
+    @contextmanager
+    def read(self, *, buffers: bool = False) -> Iterator[Any]:
+        try:
+            txn = self.env.begin(buffers=buffers)
+        except lmdb.MapResizedError:
+            self.env.set_mapsize(0)  # the writer opened it with a larger map
+            txn = self.env.begin(buffers=buffers)
+        with txn:
+            yield txn
+
+    # -- blocks
+
+    def get(self, cid: bytes) -> bytes | None:
+        """The block's bytes as stored (they were verified when they came in), or None."""
+        inlined = cids.identity_data(cid)
+        if inlined is not None:
+            return inlined
+        with self.read() as txn:
+            found: bytes | None = txn.get(cids.multihash(cid), db=self.db["blocks"])
+            return found
+
+    def get_or_raise(self, cid: bytes) -> bytes:
+        """Like get, but BlockMissing; fits wherever the reader wants a `get`."""
+        block = self.get(cid)
+        if block is None:
+            raise BlockMissing(cid)
+        return block
+
+    def has(self, cid: bytes) -> bool:
+        return self.has_many([cid])[0]
+
+    def has_many(self, wanted: Sequence[bytes], *, touch: bool = False) -> list[bool]:
+        """Which are stored. With `touch` those are kept for another grace period (someone counts on them)."""
+        keys = [None if cids.identity_data(c) is not None else cids.multihash(c) for c in wanted]
+        if not touch:
+            with self.read(buffers=True) as txn:
+                return [key is None or txn.get(key, db=self.db["blocks"]) is not None for key in keys]
+        with self.write() as txn:
+            now = self.now()
+            present = [key is None or txn.get(key, db=self.db["blocks"]) is not None for key in keys]
+            for key, there in zip(keys, present, strict=True):
+                if key is not None and there:
+                    self.touch(txn, key, now)
+            return present
+
+    def put_many(self, blocks: Iterable[tuple[bytes, bytes]], *, verify: bool = False) -> int:
+        """Store blocks, each once; returns how many were new. Durable when it returns.
+
+        Callers have verified the blocks, or say verify=True (Unprocessable for one that does not match).
+        QuotaExceeded stores nothing of the transaction at hand (up to 16 MiB).
+        """
+        new, pending, size = 0, [], 0
+        for cid, data in blocks:
+            if len(data) > cids.MAX_BLOCK:
+                raise TooLarge(f"A block has {len(data)} bytes; {cids.MAX_BLOCK} are allowed")
+            if verify and not cids.digest_matches(cid, data):
+                raise Unprocessable(f"A block does not match its CID {cids.to_text(cid)}")
+            if cids.identity_data(cid) is not None:
+                continue
+            pending.append((cids.multihash(cid), data))
+            size += len(data)
+            if size >= _BATCH:
+                new += self._put(pending)
+                pending, size = [], 0
+        return new + (self._put(pending) if pending else 0)
+
+    def _put(self, pending: list[tuple[bytes, bytes]]) -> int:
+        with self.write() as txn:
+            now, new, added = self.now(), 0, 0
+            cursor = txn.cursor(db=self.db["blocks"])
+            for key, data in pending:
+                if cursor.put(key, data, overwrite=False):
+                    new += 1
+                    added += len(data)
+                self.touch(txn, key, now)
+            total = self.count(txn, blocks=new, size=added)
+            if added and total > self.quota:
+                txn.abort()
+                raise QuotaExceeded(
+                    f"This node keeps {self.quota} bytes of blocks, and {total} would be needed",
+                    hint="The operator can raise storage.quota or remove pins.",
+                )
+        return new
+
+    def writer(self) -> BlockWriter:
+        """A buffered sink for importers; call `flush` at the end."""
+        return BlockWriter(self)
+
+    def count(self, txn: Any, *, blocks: int, size: int) -> int:
+        """Change the totals in this transaction; the new total of bytes."""
+        meta = self.db["meta"]
+        totals = []
+        for name, change in ((b"blocks", blocks), (b"bytes", size)):
+            value = int(txn.get(name, b"0", db=meta)) + change
+            if change:
+                txn.put(name, str(value).encode(), db=meta)
+            totals.append(value)
+        return totals[1]
+
+    def stats(self) -> StoreStats:
+        with self.read() as txn:
+            meta = self.db["meta"]
+            blocks, size = (int(txn.get(name, b"0", db=meta)) for name in (b"blocks", b"bytes"))
+            return StoreStats(blocks, size, self.quota, txn.stat(self.db["pins"])["entries"])
+
+    # -- what keeps an unreferenced block
+
+    def now(self) -> int:
+        """Milliseconds; never goes back while this process lives. Call it inside a write transaction."""
+        self._clock = max(self._clock, time.time_ns() // 1_000_000)
+        return self._clock
+
+    def touch(self, txn: Any, key: bytes, now: int) -> None:
+        """(Re)date an unreferenced block; nothing for a referenced one."""
+        if self.has_refs(txn, key):
+            return
+        stamp = now.to_bytes(8, "big")
+        old = txn.get(key, db=self.db["since"])
+        if old == stamp:
+            return
+        if old is not None:
+            txn.delete(bytes(old) + key, db=self.db["loose"])
+        txn.put(stamp + key, b"", db=self.db["loose"])
+        txn.put(key, stamp, db=self.db["since"])
+
+    def has_refs(self, txn: Any, key: bytes) -> bool:
+        cursor = txn.cursor(db=self.db["refs"])
+        return bool(cursor.set_range(key)) and bytes(cursor.key())[: len(key)] == key
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """While open, garbage collection removes no block that was put or touched since it began."""
+        token = object()
+        with self.write():  # so that no collection is between reading the holds and deleting
+            start = self.now()
+            with self._holds_lock:
+                self._holds[token] = start
+        try:
+            yield
+        finally:
+            with self._holds_lock:
+                del self._holds[token]
+
+    def horizon(self, grace: float) -> int:
+        """Unreferenced blocks dated before this (ms) may go. Call it inside a write transaction."""
+        with self._holds_lock:
+            return min([self.now() - int(grace * 1000), *self._holds.values()])
+
+    # -- whole DAGs
+
+    def referenced(self, cid: bytes) -> bool:
+        """Whether a pinned DAG has a block with these bytes: what this node stands for, and serves."""
+        with self.read() as txn:
+            return self.has_refs(txn, cids.multihash(cid))
+
+    def missing(self, root: bytes, limit: int = 1000) -> list[bytes]:
+        """Blocks of the DAG that are not here and whose parents are; [] when it is whole."""
+        absent: list[bytes] = []
+        self._visit(root, lambda cid, length: None, absent.append, lambda: len(absent) >= limit)
+        return absent
+
+    def dag_size(self, root: bytes) -> int:
+        """Bytes of all blocks of the DAG, each once. BlockMissing if one is not here."""
+        total = 0
+
+        def add(_: bytes, length: int) -> None:
+            nonlocal total
+            total += length
+
+        def fail(cid: bytes) -> None:
+            raise BlockMissing(cid)
+
+        self._visit(root, add, fail, lambda: False)
+        return total
+
+    def _visit(
+        self,
+        root: bytes,
+        found: Callable[[bytes, int], None],
+        absent: Callable[[bytes], None],
+        enough: Callable[[], bool],
+    ) -> None:
+        """Every block of a DAG once; leaves are looked up, not read."""
+        seen, stack = {root}, [root]
+        while stack and not enough():
+            with self.read(buffers=True) as txn:  # a short transaction per stretch, so pages can be reused
+                for _ in range(min(1000, len(stack))):
+                    cid = stack.pop()
+                    block = cids.identity_data(cid) or txn.get(cids.multihash(cid), db=self.db["blocks"])
+                    if block is None:
+                        absent(cid)
+                        continue
+                    found(cid, len(block))
+                    if cids.codec(cid) != cids.RAW:
+                        fresh = [c for c in dagpb.links_of(cid, bytes(block)) if c not in seen]
+                        seen.update(fresh)
+                        stack.extend(dict.fromkeys(fresh))
+
+    def pin(self, root: bytes, name: str) -> None:
+        """Keep the DAG under `root` for reason `name`; repeating it changes nothing.
+
+        Durable and whole when it returns; BlockMissing (nothing stays pinned) if a block is not here.
+        """
+        from decentraspace.content import pins
+
+        pins.pin(self, root, name)
+
+    def unpin(self, root: bytes, name: str) -> None:
+        """Take one reason away; what no other pin reaches becomes garbage."""
+        from decentraspace.content import pins
+
+        pins.unpin(self, root, name)
+
+    def pins(self) -> Iterator[tuple[bytes, str]]:
+        """(root, name) of every pin."""
+        with self.read() as txn:
+            keys = list(txn.cursor(db=self.db["pins"]).iternext(values=False))
+        for key in keys:
+            length = key[0]
+            yield key[1 : 1 + length], key[1 + length :].decode()
+
+    def is_pinned(self, root: bytes) -> bool:
+        with self.read() as txn:
+            cursor = txn.cursor(db=self.db["pins"])
+            prefix = bytes((len(root),)) + root
+            return bool(cursor.set_range(prefix)) and bytes(cursor.key()).startswith(prefix)
+
+
+class BlockWriter:
+    """Collects up to 16 MiB of blocks per transaction. `put` fits as an importer's sink. One thread."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self.blocks = 0
+        self.new = 0
+
+    def put(self, cid: bytes, data: bytes) -> None:
+        self._pending.append((cid, data))
+        self._size += len(data) + 256  # what a tiny block costs in Python objects
+        self.blocks += 1
+        if self._size >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Durable when it returns."""
+        pending, self._pending, self._size = self._pending, [], 0
+        if pending:
+            self.new += self._store.put_many(pending)

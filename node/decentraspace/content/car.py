@@ -1,0 +1,140 @@
+"""CAR: blocks in a stream. Writing version 1; reading version 1, and the version-1 part of version 2.
+
+    varint length · DAG-CBOR {version: 1, roots: [CID]}  then  varint length · CID · block  again and again
+
+Source: https://ipld.io/specs/transport/car/carv1/, https://ipld.io/specs/transport/car/carv2/.
+"""
+
+from __future__ import annotations
+
+import libipld
+
+from decentraspace.content import cid as cids
+from decentraspace.content.cid import varint
+from decentraspace.errors import BadInput, Unprocessable
+
+MAX_HEADER = 64 * 1024
+_V2_PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
+
+
+def header(roots: list[bytes]) -> bytes:
+    body = libipld.encode_dag_cbor({"roots": roots, "version": 1})
+    return varint(len(body)) + body
+
+
+def frame(cid: bytes, data: bytes) -> bytes:
+    return varint(len(cid) + len(data)) + cid + data
+
+
+class CarDecoder:
+    """Feed it chunks as they come; it gives verified blocks and never holds more than one unfinished.
+
+    `roots` is None until the header was read. BadInput for malformed input, Unprocessable for a block
+    that does not match its CID.
+    """
+
+    def __init__(self) -> None:
+        self.roots: list[bytes] | None = None
+        self._buffer = bytearray()
+        self._skip = 0
+        self._awaiting_v2 = False  # the fixed 40-byte header of version 2 comes next
+        self._left: int | None = None  # bytes of the version-1 part still to come, inside a version-2 file
+
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
+        self._buffer += chunk
+        blocks: list[tuple[bytes, bytes]] = []
+        while True:
+            if self._skip and not self._awaiting_v2:
+                gone = min(self._skip, len(self._buffer))
+                del self._buffer[:gone]
+                self._skip -= gone
+                if self._skip:
+                    return blocks
+            if self._awaiting_v2 and not self._v2_header():
+                return blocks
+            if self._left == 0:
+                self._buffer.clear()  # the index of a version-2 file: nothing we need
+                return blocks
+            limit = MAX_HEADER if self.roots is None else cids.MAX_BLOCK + cids.MAX_CID
+            length, offset = self._length(limit)
+            if length is None or len(self._buffer) < offset + length:
+                return blocks
+            body = bytes(memoryview(self._buffer)[offset : offset + length])
+            del self._buffer[: offset + length]
+            if self._left is not None:
+                self._left -= offset + length
+                if self._left < 0:
+                    raise BadInput("The CAR's data is longer than its header says")
+            if self.roots is None:
+                self._header(body)
+            else:
+                blocks.append(_block(body))
+
+    def _length(self, limit: int) -> tuple[int | None, int]:
+        value = shift = 0
+        for position, byte in enumerate(self._buffer[:9]):
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value == 0 or value > limit:
+                    raise BadInput(f"A section of the CAR has {value} bytes; 1 to {limit} are allowed")
+                return value, position + 1
+            shift += 7
+        if len(self._buffer) >= 9:
+            raise BadInput("The CAR has a length that is no varint")
+        return None, 0
+
+    def _header(self, body: bytes) -> None:
+        if varint(len(body)) + body == _V2_PRAGMA and self._left is None:
+            self._awaiting_v2 = True
+            return
+        try:
+            document = libipld.decode_dag_cbor(body)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"The CAR's header is not DAG-CBOR: {error}") from error
+        roots = document.get("roots", []) if isinstance(document, dict) else None
+        if not isinstance(roots, list) or document.get("version") != 1 or len(roots) > 100:
+            raise BadInput("The CAR's header is not one of version 1 or 2")
+        self.roots = [cids.validate(root) for root in roots]
+
+    def _v2_header(self) -> bool:
+        """Characteristics (16 bytes), offset and size of the version-1 part, offset of the index."""
+        if len(self._buffer) < 40:
+            return False
+        offset = int.from_bytes(self._buffer[16:24], "little")
+        self._left = int.from_bytes(self._buffer[24:32], "little")
+        del self._buffer[:40]
+        if offset < len(_V2_PRAGMA) + 40:
+            raise BadInput("The CAR's version-2 header is wrong")
+        self._awaiting_v2 = False
+        gone = min(offset - len(_V2_PRAGMA) - 40, len(self._buffer))
+        del self._buffer[:gone]
+        self._skip = offset - len(_V2_PRAGMA) - 40 - gone
+        return self._skip == 0
+
+    def close(self) -> None:
+        """The stream has ended. BadInput when it ended in the middle."""
+        if self.roots is None or (self._buffer and self._left != 0) or (self._left or 0) > 0:
+            raise BadInput("The CAR is cut off", hint="Send it again; blocks that arrived are kept.")
+
+
+def _block(body: bytes) -> tuple[bytes, bytes]:
+    # CIDv0 starts with its multihash, every other CID with its version.
+    if body[:2] == b"\x12\x20":
+        cid, data = b"\x01\x70" + body[:34], body[34:]
+    else:
+        _, offset = cids.read_varint(body, 0)
+        _, offset = cids.read_varint(body, offset)
+        _, offset = cids.read_varint(body, offset)
+        length, offset = cids.read_varint(body, offset)
+        cid, data = body[: offset + length], body[offset + length :]
+    cids.validate(cid)
+    if len(data) > cids.MAX_BLOCK:
+        raise BadInput(f"A block has {len(data)} bytes; {cids.MAX_BLOCK} are allowed")
+    if not cids.digest_matches(cid, data):
+        raise Unprocessable(f"A block does not match its CID {cids.to_text(cid)}")
+    return cid, data
+
+
+def encode(roots: list[bytes], blocks: list[tuple[bytes, bytes]]) -> bytes:
+    """A small CAR in one piece."""
+    return header(roots) + b"".join(frame(cid, data) for cid, data in blocks)

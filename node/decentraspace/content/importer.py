@@ -1,0 +1,250 @@
+"""Files, folders and symlinks into UnixFS blocks, with the CIDs of `ipfs add --cid-version=1 --raw-leaves`.
+
+256 KiB chunks, raw leaves, balanced trees of 174 links, directories sharded when their links pass
+256 KiB. Blocks go to a sink, children before parents; nothing is kept but the links of the open levels.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from decentraspace.content import cid as cids
+from decentraspace.content import dagpb, hamt, unixfs
+from decentraspace.content.dagpb import Link
+from decentraspace.errors import BadInput, NotFound, TooLarge
+
+CHUNK = 262_144  # bytes
+LINKS_PER_NODE = 174
+SHARD_OVER = 262_144  # bytes of names and CIDs in a directory
+MAX_DEPTH = 64
+MAX_NAME = 255  # bytes
+
+Sink = Callable[[bytes, bytes], None]
+
+
+class Entry(NamedTuple):
+    """A finished piece: `size` bytes of file content, `tsize` bytes of blocks, kind file, directory or symlink."""
+
+    cid: bytes
+    size: int
+    tsize: int
+    kind: str
+
+
+class _Sized(NamedTuple):
+    cid: bytes
+    size: int
+    tsize: int
+
+
+def add_file(stream: BinaryIO, sink: Sink, *, on_bytes: Callable[[int], None] | None = None) -> Entry:
+    """One file. Holds one chunk at a time."""
+    tree = FileTree(sink)
+    while chunk := _read_chunk(stream):
+        tree.add(chunk)
+        if on_bytes is not None:
+            on_bytes(len(chunk))
+    return tree.finish()
+
+
+def _read_chunk(stream: BinaryIO) -> bytes:
+    """A full chunk unless the stream ends; raw streams may give less at a time."""
+    chunk = stream.read(CHUNK)
+    while chunk and len(chunk) < CHUNK:
+        more = stream.read(CHUNK - len(chunk))
+        if not more:
+            break
+        chunk += more
+    return chunk
+
+
+class FileTree:
+    """The balanced tree of one file: give it the chunks in order, then `finish`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._levels: list[list[_Sized]] = [[]]
+
+    def add(self, chunk: bytes) -> None:
+        """A chunk of CHUNK bytes (the last may be shorter)."""
+        cid = cids.make(cids.RAW, chunk)
+        self._sink(cid, chunk)
+        self.add_leaf(cid, len(chunk))
+
+    def add_leaf(self, cid: bytes, size: int) -> None:
+        """A raw leaf that is in the sink already."""
+        self._push(0, _Sized(cid, size, size))
+
+    def _push(self, level: int, item: _Sized) -> None:
+        while True:
+            if level == len(self._levels):
+                self._levels.append([])
+            row = self._levels[level]
+            if len(row) < LINKS_PER_NODE:
+                row.append(item)
+                return
+            # The row is full and there is more: close it and carry it up.
+            self._levels[level] = [item]
+            item, level = self._close(row), level + 1
+
+    def _close(self, row: list[_Sized]) -> _Sized:
+        size = sum(item.size for item in row)
+        data = unixfs.encode_file(size, [item.size for item in row])
+        block = dagpb.encode([Link(item.cid, "", item.tsize) for item in row], data)
+        cid = cids.make(cids.DAG_PB, block)
+        self._sink(cid, block)
+        return _Sized(cid, size, len(block) + sum(item.tsize for item in row))
+
+    def finish(self) -> Entry:
+        if not self._levels[0]:
+            self.add(b"")
+        level = 0
+        while True:
+            row = self._levels[level]
+            top = level == len(self._levels) - 1
+            if top and len(row) == 1:
+                return Entry(row[0].cid, row[0].size, row[0].tsize, "file")
+            self._push(level + 1, self._close(row))
+            level += 1
+
+
+def add_symlink(target: str, sink: Sink) -> Entry:
+    block = dagpb.encode([], unixfs.encode_symlink(target.encode()))
+    cid = cids.make(cids.DAG_PB, block)
+    sink(cid, block)
+    return Entry(cid, 0, len(block), "symlink")
+
+
+def add_directory(entries: Mapping[str, Entry], sink: Sink) -> Entry:
+    """A directory of finished entries; one block, or a HAMT when the links are too many for that."""
+    links = [Link(e.cid, name, e.tsize) for name, e in sorted(entries.items(), key=lambda p: p[0].encode())]
+    size = sum(e.size for e in entries.values())
+    if sum(len(link.name.encode()) + len(link.cid) for link in links) > SHARD_OVER:
+        cid, tsize = hamt.build(links, sink)
+        return Entry(cid, size, tsize, "directory")
+    block = dagpb.encode(links, unixfs.DIRECTORY)
+    cid = cids.make(cids.DAG_PB, block)
+    sink(cid, block)
+    return Entry(cid, size, len(block) + sum(link.tsize for link in links), "directory")
+
+
+def check_name(name: str) -> str:
+    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(name.encode()) > MAX_NAME:
+        raise BadInput(f"{name[:80]!r} cannot be the name of a file")
+    return name
+
+
+def add_path(
+    path: Path,
+    sink: Sink,
+    *,
+    on_bytes: Callable[[int], None] | None = None,
+    add: Callable[[Path], Entry] | None = None,
+) -> Entry:
+    """A file, symlink or folder on this machine, everything in it, hidden files too.
+
+    Symlinks are kept as symlinks, never followed. `add` replaces how one regular file is added.
+    BadInput for sockets, devices and names that are not UTF-8.
+    """
+
+    def one(file: Path) -> Entry:
+        with file.open("rb") as stream:
+            return add_file(stream, sink, on_bytes=on_bytes)
+
+    def visit(here: Path, depth: int) -> Entry:
+        if depth > MAX_DEPTH:
+            raise TooLarge(f"{here} lies more than {MAX_DEPTH} folders deep")
+        mode = here.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return add_symlink(os.readlink(here), sink)
+        if stat.S_ISREG(mode):
+            return (add or one)(here)
+        if not stat.S_ISDIR(mode):
+            raise BadInput(f"{here} is neither a file nor a folder nor a symlink")
+        with os.scandir(here) as found:
+            names = sorted(entry.name for entry in found)
+        try:
+            return add_directory(
+                {n: visit(here / n, depth + 1) for n in names if n.encode() is not None}, sink
+            )
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{here} holds a name that is not UTF-8") from error
+
+    try:
+        return visit(path, 0)
+    except FileNotFoundError as error:
+        raise NotFound(f"{error.filename} does not exist") from error
+    except PermissionError as error:
+        raise BadInput(f"{error.filename} may not be read") from error
+
+
+class TreeBuilder:
+    """A directory tree from files that come in any order, with paths that nobody has checked."""
+
+    def __init__(self, sink: Sink, *, max_files: int = 100_000, max_bytes: int | None = None) -> None:
+        self._sink, self._max_files, self._max_bytes = sink, max_files, max_bytes
+        self._root: dict[str, Entry | dict] = {}  # type: ignore[type-arg]
+        self.files = 0
+        self.bytes = 0
+
+    def _place(self, path: str) -> tuple[dict[str, Entry | dict], str]:  # type: ignore[type-arg]
+        parts = [part for part in path.removeprefix("./").split("/")]
+        if path.startswith("/") or "\\" in path or not parts:
+            raise BadInput(f"{path[:200]!r} is not a relative path")
+        if len(parts) > MAX_DEPTH:
+            raise TooLarge(f"{path[:200]!r} lies more than {MAX_DEPTH} folders deep")
+        self.files += 1
+        if self.files > self._max_files:
+            raise TooLarge(f"More than {self._max_files} files")
+        here = self._root
+        for part in parts[:-1]:
+            inner = here.setdefault(check_name(part), {})
+            if not isinstance(inner, dict):
+                raise BadInput(f"{path[:200]!r} lies below something that is a file")
+            here = inner
+        name = check_name(parts[-1])
+        if name in here:
+            raise BadInput(f"{path[:200]!r} is there twice")
+        return here, name
+
+    def put_file(self, path: str, stream: BinaryIO) -> Entry:
+        folder, name = self._place(path)
+        entry = add_file(stream, self._sink, on_bytes=self._count)
+        folder[name] = entry
+        return entry
+
+    def put_entry(self, path: str, entry: Entry) -> None:
+        """A file whose blocks are in the sink already."""
+        folder, name = self._place(path)
+        self._count(entry.size)
+        folder[name] = entry
+
+    def put_symlink(self, path: str, target: str) -> None:
+        """BadInput when the target leaves the tree."""
+        depth = len(path.removeprefix("./").split("/")) - 1
+        if target.startswith("/") or "\0" in target or not target or len(target) > 4096:
+            raise BadInput(f"The symlink {path[:200]!r} leaves the site")
+        for part in target.split("/"):
+            depth += -1 if part == ".." else 0 if part in {"", "."} else 1
+            if depth < 0:
+                raise BadInput(f"The symlink {path[:200]!r} leaves the site")
+        folder, name = self._place(path)
+        folder[name] = add_symlink(target, self._sink)
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        if self._max_bytes is not None and self.bytes > self._max_bytes:
+            raise TooLarge(f"More than {self._max_bytes} bytes")
+
+    def finish(self) -> Entry:
+        """Write the directories; the root's entry."""
+
+        def close(folder: dict[str, Entry | dict]) -> Entry:  # type: ignore[type-arg]
+            done = {n: close(e) if isinstance(e, dict) else e for n, e in folder.items()}
+            return add_directory(done, self._sink)
+
+        return close(self._root)

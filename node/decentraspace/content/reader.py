@@ -1,0 +1,253 @@
+"""Reading UnixFS: paths to nodes, byte ranges of files, listings, and walks over whole DAGs.
+
+All functions take `get`, which gives a block's bytes or raises `BlockMissing`; blocks are expected to be
+verified by whoever stored them. Everything is iterative and bounded, whatever the DAG's author did.
+Source: https://specs.ipfs.tech/unixfs/, https://specs.ipfs.tech/http-gateways/path-gateway/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from decentraspace.content import cid as cids
+from decentraspace.content import dagpb, hamt, unixfs
+from decentraspace.errors import BadInput, NotFound, Unavailable, Unprocessable
+
+GetBlock = Callable[[bytes], bytes]
+
+MAX_TREE_DEPTH = 64  # levels of one file's tree or one HAMT
+MAX_SYMLINKS = 16
+MAX_PATH = 256  # segments
+
+
+class BlockMissing(Unavailable):
+    """A block is not in the store. `.cid` says which."""
+
+    slug, title = "block-missing", "A block of the content is not here"
+
+    def __init__(self, cid: bytes) -> None:
+        super().__init__(f"Block {cids.to_text(cid)} is not in this node's store")
+        self.cid = cid
+
+
+class Stat(NamedTuple):
+    """`kind`: file, directory, symlink or node (not UnixFS). `size`: content bytes of a file, else 0."""
+
+    cid: bytes
+    kind: str
+    size: int
+    target: str = ""
+
+
+class Resolved(NamedTuple):
+    """What a path names; `visited`: CIDs of all blocks read on the way, the last one excluded."""
+
+    stat: Stat
+    visited: tuple[bytes, ...]
+
+
+class DirEntry(NamedTuple):
+    """`tsize`: bytes of the whole DAG below, as the directory claims."""
+
+    name: str
+    cid: bytes
+    tsize: int
+
+
+def _load(get: GetBlock, cid: bytes) -> bytes:
+    inlined = cids.identity_data(cid)
+    return get(cid) if inlined is None else inlined
+
+
+def _unixfs(get: GetBlock, cid: bytes) -> tuple[dagpb.Node, unixfs.UnixFS]:
+    if cids.codec(cid) != cids.DAG_PB:
+        raise Unprocessable("The content is not a UnixFS directory or file")
+    node = dagpb.decode(_load(get, cid))
+    return node, unixfs.decode(node.data)
+
+
+def stat(get: GetBlock, cid: bytes) -> Stat:
+    """What `cid` is. Reads one block."""
+    codec = cids.codec(cid)
+    if codec == cids.RAW:
+        return Stat(cid, "file", len(_load(get, cid)))
+    if codec != cids.DAG_PB:
+        _load(get, cid)
+        return Stat(cid, "node", 0)
+    node = dagpb.decode(_load(get, cid))
+    if node.data is None:
+        return Stat(cid, "node", 0)
+    meaning = unixfs.decode(node.data)
+    if meaning.type in (unixfs.TYPE_DIRECTORY, unixfs.TYPE_SHARD):
+        return Stat(cid, "directory", 0)
+    if meaning.type == unixfs.TYPE_SYMLINK:
+        return Stat(cid, "symlink", 0, meaning.data.decode("utf-8", "replace"))
+    if meaning.type in (unixfs.TYPE_FILE, unixfs.TYPE_RAW):
+        return Stat(cid, "file", _file_size(meaning))
+    raise Unprocessable("UnixFS metadata blocks are not served")
+
+
+def _file_size(meaning: unixfs.UnixFS) -> int:
+    return len(meaning.data) + sum(meaning.blocksizes)
+
+
+def lookup(get: GetBlock, directory: bytes, name: str) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """(CID of the entry or None, CIDs of the blocks read, the directory's own first)."""
+    digest = hamt.name_hash(name)
+    visited: list[bytes] = []
+    cid = directory
+    for depth in range(hamt.MAX_DEPTH + 1):
+        node, meaning = _unixfs(get, cid)
+        visited.append(cid)
+        if meaning.type == unixfs.TYPE_DIRECTORY and depth == 0:
+            return next((link.cid for link in node.links if link.name == name), None), tuple(visited)
+        if meaning.type != unixfs.TYPE_SHARD:
+            raise NotFound("A path leads through something that is not a directory")
+        _check_shard(meaning)
+        if depth == hamt.MAX_DEPTH:
+            break
+        slot = hamt.slot_name(digest[depth])
+        inside = next((link for link in node.links if link.name in {slot, slot + name}), None)
+        if inside is None:
+            return None, tuple(visited)
+        if inside.name != slot:
+            return inside.cid, tuple(visited)
+        cid = inside.cid
+    raise Unprocessable("A sharded directory is deeper than its hash")
+
+
+def _check_shard(meaning: unixfs.UnixFS) -> None:
+    if meaning.fanout != hamt.FANOUT or meaning.hash_type != unixfs.MURMUR3_X64_64:
+        raise Unprocessable("A sharded directory uses a fanout or hash that is not supported")
+
+
+def list_directory(get: GetBlock, directory: bytes) -> Iterator[DirEntry]:
+    """Entries in the order stored: by name, or by hash where sharded. NotFound if not a directory."""
+    node, meaning = _unixfs(get, directory)
+    if meaning.type == unixfs.TYPE_DIRECTORY:
+        for link in node.links:
+            yield DirEntry(link.name, link.cid, link.tsize)
+        return
+    if meaning.type != unixfs.TYPE_SHARD:
+        raise NotFound("Not a directory")
+    stack = [(node, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > hamt.MAX_DEPTH:
+            raise Unprocessable("A sharded directory is deeper than its hash")
+        for link in node.links:
+            if len(link.name) > 2:
+                yield DirEntry(link.name[2:], link.cid, link.tsize)
+            else:
+                inner, inner_meaning = _unixfs(get, link.cid)
+                if inner_meaning.type != unixfs.TYPE_SHARD:
+                    raise Unprocessable("A sharded directory holds something else")
+                stack.append((inner, depth + 1))
+
+
+def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
+    """Follow `path` (decoded segments) below `root`, through symlinks that stay inside `root`.
+
+    NotFound where there is nothing; the last segment's symlink is followed too.
+    """
+    if len(path) > MAX_PATH:
+        raise BadInput(f"A path has more than {MAX_PATH} segments")
+    todo = [segment for segment in reversed(path) if segment]
+    here: list[bytes] = [root]  # the directories we are in, to go back to by ".." in a symlink
+    visited: list[bytes] = []
+    links = 0
+    found = stat(get, root)
+    while True:
+        if found.kind == "symlink":
+            links += 1
+            if links > MAX_SYMLINKS or found.target.startswith("/"):
+                raise NotFound("A symlink leads out of the content, or in circles")
+            visited.append(found.cid)
+            here.pop()
+            todo.extend(part for part in reversed(found.target.split("/")) if part not in {"", "."})
+            if not here:
+                raise NotFound("A symlink leads out of the content")
+            found = stat(get, here[-1])
+            continue
+        if not todo:
+            return Resolved(found, tuple(dict.fromkeys(c for c in visited if c != found.cid)))
+        segment = todo.pop()
+        if segment == ".." and links:
+            here.pop()
+            if not here:
+                raise NotFound("A symlink leads out of the content")
+            found = stat(get, here[-1])
+            continue
+        if found.kind != "directory":
+            raise NotFound(f"{segment!r} is not there: what comes before it is no directory")
+        child, read = lookup(get, found.cid, segment)
+        visited.extend(read)
+        if child is None:
+            raise NotFound(f"There is no {segment!r}")
+        here.append(child)
+        found = stat(get, child)
+
+
+def iter_file(get: GetBlock, cid: bytes, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """Bytes `start` to `end` (exclusive) of a file, about one leaf at a time; blocks outside are not read.
+
+    Unprocessable when the tree contradicts itself (sizes that do not add up, too deep).
+    """
+    for _, piece in file_blocks(get, cid, start, end):
+        if piece:
+            yield piece
+
+
+def file_blocks(
+    get: GetBlock, cid: bytes, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(CID of each block in order, its bytes that fall into the range)."""
+    stop = end if end is not None else 1 << 62
+    stack: list[tuple[bytes, int, int | None, int]] = [(cid, 0, None, 0)]  # cid, offset, expected, depth
+    while stack:
+        here, offset, expected, depth = stack.pop()
+        if depth > MAX_TREE_DEPTH:
+            raise Unprocessable("A file's tree is too deep")
+        block = _load(get, here)
+        if cids.codec(here) == cids.RAW:
+            size, own, children = len(block), block, ()
+        else:
+            if cids.codec(here) != cids.DAG_PB:
+                raise Unprocessable("A file has a part that is not UnixFS")
+            node = dagpb.decode(block)
+            meaning = unixfs.decode(node.data)
+            if meaning.type not in (unixfs.TYPE_FILE, unixfs.TYPE_RAW) or len(node.links) != len(
+                meaning.blocksizes
+            ):
+                raise Unprocessable("A file has a part that is not a file")
+            size, own = _file_size(meaning), meaning.data
+            children = tuple(zip((link.cid for link in node.links), meaning.blocksizes, strict=True))
+        if expected is not None and size != expected:
+            raise Unprocessable("A part of a file has another size than its parent says")
+        yield here, own[max(start - offset, 0) : max(stop - offset, 0)]
+        position = offset + len(own)
+        below = []
+        for child, length in children:
+            if position < stop and position + length > start and length:
+                below.append((child, position, length, depth + 1))
+            position += length
+        stack.extend(reversed(below))
+
+
+def walk(get: GetBlock, root: bytes, *, max_blocks: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """(CID, block) of the whole DAG, depth first, each block once; identity CIDs carry theirs and are left out."""
+    seen: set[bytes] = set()
+    stack = [root]
+    while stack:
+        cid = stack.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        if max_blocks is not None and len(seen) > max_blocks:
+            raise Unprocessable(f"The content has more than {max_blocks} blocks")
+        block = _load(get, cid)
+        if cids.identity_data(cid) is None:
+            yield cid, block
+        if cids.codec(cid) != cids.RAW:
+            stack.extend(reversed(dagpb.links_of(cid, block)))
