@@ -222,7 +222,7 @@ class Hosting:
             "holders": [
                 {
                     "peer_id": peer_id_of(r.key),
-                    "bytes": r.body.bytes,
+                    "bytes": r.body.size,
                     "created": r.body.created,
                     "receipt": cids.to_text(r.cid),
                 }
@@ -329,7 +329,7 @@ class Hosting:
                 return bytes(held.record)
         size = await trio.to_thread.run_sync(self.blocks.dag_size, head.root)
         receipt = Receipt(
-            root=head.root, bytes=size, site=head.site_id, seq=head.seq, created=int(time.time())
+            root=head.root, size=size, site=head.site_id, seq=head.seq, created=int(time.time())
         )
         record = sign_receipt(receipt, self.key, self.rules)
         if self.config.hosting.receipts:

@@ -1,0 +1,98 @@
+"""The node's own key: Ed25519, on disk with mode 0600, encrypted when a passphrase is given."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import base58
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from decentraspace.errors import ConfigError
+from decentraspace.identity import didkey
+
+
+def peer_id_of(public: bytes) -> str:
+    """libp2p peer id (12D3Koo…): identity multihash of the protobuf of an Ed25519 key.
+
+    Source: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md.
+    """
+    return str(base58.b58encode(b"\x00\x24\x08\x01\x12\x20" + public).decode())
+
+
+def public_of(peer_id: str) -> bytes | None:
+    """The Ed25519 key inside a peer id, or None when it holds none."""
+    try:
+        raw = bytes(base58.b58decode(peer_id)) if len(peer_id) < 80 else b""
+    except ValueError:
+        return None
+    return raw[6:] if raw[:6] == b"\x00\x24\x08\x01\x12\x20" and len(raw) == 38 else None
+
+
+class NodeKey:
+    """Signs for this node. `public`: 32 bytes."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public = private.public_key().public_bytes_raw()
+        self.did = didkey.encode(self.public)
+        self.peer_id = peer_id_of(self.public)
+
+    def sign(self, data: bytes) -> bytes:
+        return self._private.sign(data)
+
+    def private_bytes32(self) -> bytes:
+        return self._private.private_bytes_raw()
+
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        return self._private
+
+    @classmethod
+    def generate(cls) -> NodeKey:
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load_or_create(cls, path: Path, passphrase: bytes | None) -> NodeKey:
+        """Read the key at `path`, or make it. ConfigError for a readable-by-others file or a wrong passphrase."""
+        try:
+            return cls._load(path, passphrase)
+        except FileNotFoundError:
+            key = cls.generate()
+            key._save(path, passphrase)
+            return key
+
+    @classmethod
+    def _load(cls, path: Path, passphrase: bytes | None) -> NodeKey:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigError(f"{path} can be read by others", hint=f"Run: chmod 600 {path}")
+        pem = path.read_bytes()
+        encrypted = b"ENCRYPTED" in pem.partition(b"\n")[0]
+        try:
+            private = serialization.load_pem_private_key(pem, passphrase if encrypted else None)
+        except TypeError as error:
+            raise ConfigError(
+                f"{path} is encrypted", hint="Give its passphrase in DECENTRASPACE_KEY_PASSPHRASE."
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{path} cannot be read: wrong passphrase, or not a key") from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise ConfigError(f"{path} is not an Ed25519 key")
+        return cls(private)
+
+    def _save(self, path: Path, passphrase: bytes | None) -> None:
+        pem = self._private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
+        )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)

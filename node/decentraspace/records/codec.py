@@ -1,0 +1,124 @@
+"""Records and envelopes as bytes.
+
+    record    {v: 1, net, kind, body, key, sig} and, for kinds that act for a wallet, dlg: {m, s}
+    envelope  {r: record bytes, s: sponsor's key, t: time taken, g: sponsor's signature}
+
+Canonical DAG-CBOR: a record that does not re-encode to its own bytes is refused, so it has one CID.
+Source: https://ipld.io/specs/codecs/dag-cbor/spec/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import libipld
+
+from decentraspace.content import cid as cids
+from decentraspace.errors import BadInput
+from decentraspace.identity.delegation import Delegation
+from decentraspace.records import schema
+from decentraspace.records.schema import Body
+
+MAX_RECORD = 16 * 1024  # bytes
+MAX_ENVELOPE = MAX_RECORD + 256
+RECORD_DOMAIN = b"decentraspace-record-v1\0"
+SPONSOR_DOMAIN = b"decentraspace-sponsor-v1\0"
+_FIELDS = {"v", "net", "kind", "body", "key", "sig"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """Decoded, well formed, not verified. `signed`: the bytes that `sig` is over."""
+
+    net: str
+    kind: str
+    body: Body
+    key: bytes
+    delegation: Delegation | None
+    sig: bytes
+    signed: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A record and the node that took it in. `at`: Unix seconds, as the sponsor says."""
+
+    record: bytes
+    sponsor: bytes
+    at: int
+    sig: bytes
+    raw: bytes
+
+
+def record_cid(record: bytes) -> bytes:
+    return cids.make(cids.DAG_CBOR, record)
+
+
+def signed_bytes(fields: dict[str, Any]) -> bytes:
+    """What a record's key signs: its map without `sig`."""
+    return RECORD_DOMAIN + bytes(libipld.encode_dag_cbor({k: v for k, v in fields.items() if k != "sig"}))
+
+
+def sponsor_bytes(cid: bytes, at: int) -> bytes:
+    """What a sponsor signs."""
+    return SPONSOR_DOMAIN + cid + at.to_bytes(8, "big")
+
+
+def _canonical(data: bytes, most: int, what: str) -> dict[str, Any]:
+    if not isinstance(data, bytes) or len(data) > most:
+        raise BadInput(f"{what} has more than {most} bytes", slug="too-large")
+    try:
+        value = libipld.decode_dag_cbor(data)
+        again = bytes(libipld.encode_dag_cbor(value))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise BadInput(f"{what} is not DAG-CBOR: {error}", slug="malformed-record") from error
+    if again != data or not isinstance(value, dict):
+        raise BadInput(f"{what} is not in canonical form", slug="malformed-record")
+    return value
+
+
+def decode_record(data: bytes) -> Record:
+    """BadInput for anything that is not exactly a record."""
+    fields = _canonical(data, MAX_RECORD, "The record")
+    if set(fields) - {"dlg"} != _FIELDS or fields["v"] != 1 or isinstance(fields["v"], bool):
+        raise BadInput("The record has other fields than it should", slug="malformed-record")
+    net, kind, key, sig = fields["net"], fields["kind"], fields["key"], fields["sig"]
+    if not isinstance(net, str) or not _is_bytes(key, 32) or not _is_bytes(sig, 64):
+        raise BadInput("The record has a field of a wrong type", slug="malformed-record")
+    delegation = _delegation(fields["dlg"]) if "dlg" in fields else None
+    body = schema.from_map(kind, fields["body"])
+    if (delegation is None) != (kind in schema.OF_NODES):
+        raise BadInput("The record's kind and delegation do not go together", slug="malformed-record")
+    return Record(net, kind, body, key, delegation, sig, signed_bytes(fields), data)
+
+
+def _delegation(value: Any) -> Delegation:
+    if (
+        not isinstance(value, dict)
+        or set(value) != {"m", "s"}
+        or not isinstance(value["m"], str)
+        or not _is_bytes(value["s"], 65)
+    ):
+        raise BadInput("The record's delegation has a wrong form", slug="malformed-record")
+    return Delegation(value["m"], value["s"])
+
+
+def _is_bytes(value: Any, length: int) -> bool:
+    return isinstance(value, bytes) and len(value) == length
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """BadInput for anything that is not exactly an envelope."""
+    fields = _canonical(data, MAX_ENVELOPE, "The envelope")
+    if (
+        set(fields) != {"r", "s", "t", "g"}
+        or not isinstance(fields["r"], bytes)
+        or not _is_bytes(fields["s"], 32)
+        or not _is_bytes(fields["g"], 64)
+        or not isinstance(fields["t"], int)
+        or not 0 < fields["t"] <= schema.MAX_TIME
+    ):
+        raise BadInput("The envelope has a wrong form", slug="malformed-record")
+    return Envelope(fields["r"], fields["s"], fields["t"], fields["g"], data)

@@ -1,0 +1,398 @@
+"""All accepted records in SQLite, and what follows from them.
+
+One writer, WAL, synchronous=FULL: a record that `add` returned for is on disk. The head of each site and
+channel is recomputed from the set (state.py) in the transaction that changes the set, so that any order
+of arrival ends in the same state.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from decentraspace.config import RecordsConfig
+from decentraspace.content import cid as cids
+from decentraspace.errors import ConfigError, DecentraSpaceError
+from decentraspace.identity.keys import peer_id_of
+from decentraspace.records import codec, verdict
+from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.sponsors import Sponsors
+from decentraspace.records.state import Revoked, SiteState, Version, resolve_site
+from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedRecord
+
+_NODE_LIFETIME = 86400  # seconds after which an announcement that was not repeated no longer counts
+
+MIGRATIONS = (
+    """
+    CREATE TABLE records (
+        cid BLOB PRIMARY KEY, kind TEXT NOT NULL, key BLOB NOT NULL, envelope BLOB NOT NULL, seen INTEGER NOT NULL
+    );
+    CREATE TABLE versions (
+        cid BLOB PRIMARY KEY, site TEXT NOT NULL, channel TEXT NOT NULL, label TEXT NOT NULL, owner BLOB NOT NULL,
+        seq INTEGER NOT NULL, root BLOB NOT NULL, prev BLOB, key BLOB NOT NULL, issued_at INTEGER NOT NULL,
+        created INTEGER NOT NULL, size INTEGER NOT NULL, flags INTEGER NOT NULL, refused TEXT
+    );
+    CREATE INDEX versions_site ON versions (site, channel, seq);
+    CREATE INDEX versions_owner ON versions (owner);
+    CREATE TABLE heads (
+        site TEXT NOT NULL, channel TEXT NOT NULL, cid BLOB NOT NULL, owner BLOB NOT NULL,
+        PRIMARY KEY (site, channel)
+    );
+    CREATE INDEX heads_owner ON heads (owner);
+    CREATE TABLE revocations (
+        cid BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, signer BLOB NOT NULL,
+        issued_at INTEGER NOT NULL, site TEXT, after INTEGER NOT NULL
+    );
+    CREATE INDEX revocations_owner ON revocations (owner);
+    CREATE TABLE statements (
+        kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
+        PRIMARY KEY (kind, key, about)
+    );
+    CREATE INDEX statements_about ON statements (kind, about);
+    CREATE TABLE equivocations (site TEXT NOT NULL, first BLOB NOT NULL, second BLOB NOT NULL,
+        PRIMARY KEY (first, second));
+    CREATE TABLE sponsors (
+        sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day)
+    );
+    """,
+)
+
+FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
+
+
+class SiteHead(NamedTuple):
+    """A version of a site. `refused`: why it does not count, None if it does."""
+
+    site_id: str
+    channel: str
+    label: str
+    owner: bytes
+    seq: int
+    root: bytes
+    cid: bytes
+    prev: bytes | None
+    created: int
+    size: int
+    flags: int
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class AddResult:
+    """`status`: accepted, known, or stale (a newer statement of that node is here); `heads`: those that
+    changed by it. `removed`: (site, channel) pairs that have no head any more."""
+
+    status: str
+    record: VerifiedRecord
+    heads: tuple[SiteHead, ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+
+
+class Statement(NamedTuple):
+    """A record of a node. `body` is a NodeAnnouncement or a Receipt."""
+
+    cid: bytes
+    key: bytes
+    body: Any
+    record: bytes
+
+    @property
+    def peer_id(self) -> str:
+        return peer_id_of(self.key)
+
+
+_COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused"
+
+
+class RecordStore:
+    """Blocking and thread-safe."""
+
+    def __init__(self, path: Path, rules: NetworkRules, config: RecordsConfig | None = None) -> None:
+        self.rules = rules
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            _migrate(self._db, path)
+        except BaseException:
+            self._db.close()
+            raise
+        self._sponsors = Sponsors(self._db, config or RecordsConfig())
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+
+    # -- taking records
+
+    def add(self, envelope: bytes, *, now: int, joining: bool = False, local: bool = False) -> AddResult:
+        """Verify and store one envelope. RecordRefused says why not; sponsors pay for refusals.
+
+        `joining`: this node fetches what was there before it (see verdict.admit). `local`: this node is
+        the sponsor, so no quota applies.
+        """
+        try:
+            decoded = codec.decode_envelope(envelope)
+        except DecentraSpaceError as error:
+            raise RecordRefused(str(error), slug=error.problem_slug) from error
+        known = self._known(codec.record_cid(decoded.record))
+        if known is not None:
+            return AddResult("known", known)
+        try:
+            verified = verdict.admit(decoded, self.rules, now, joining=joining)
+        except RecordRefused as error:
+            # Only a sponsor that did sign can be held to account.
+            if error.problem_slug != "bad-signature":
+                with self._transaction():
+                    self._sponsors.refused(decoded.sponsor, now)
+            raise
+        with self._transaction() as db:
+            if not local:
+                # What a joining node fetches is dated by its sponsors over all the past.
+                self._sponsors.charge(decoded.sponsor, decoded.at if joining else now, len(envelope))
+            return self._store(db, verified, decoded, now)
+
+    def add_many(
+        self, envelopes: Sequence[bytes], *, now: int, joining: bool = False
+    ) -> list[AddResult | RecordRefused]:
+        """One result for each, in order."""
+        results: list[AddResult | RecordRefused] = []
+        for envelope in envelopes:
+            try:
+                results.append(self.add(envelope, now=now, joining=joining))
+            except RecordRefused as error:
+                results.append(error)
+        return results
+
+    def _known(self, cid: bytes) -> VerifiedRecord | None:
+        with self._lock:
+            row = self._db.execute("SELECT envelope FROM records WHERE cid = ?", (cid,)).fetchone()
+        return verdict.verify(codec.decode_envelope(row[0]).record, self.rules) if row else None
+
+    def _store(
+        self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope, now: int
+    ) -> AddResult:
+        body = record.body
+        if isinstance(body, NodeAnnouncement | Receipt):
+            about = b"" if isinstance(body, NodeAnnouncement) else body.root
+            rank = body.seq if isinstance(body, NodeAnnouncement) else body.created
+            if not self._replace_statement(db, record, about, rank):
+                return AddResult("stale", record)
+        added = db.execute(
+            "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)",
+            (record.cid, record.kind, record.key, envelope.raw, now),
+        ).rowcount
+        if not added:
+            return AddResult("known", record)  # another thread was faster
+        affected: list[tuple[str, str]] = []
+        if isinstance(body, SiteManifest):
+            flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
+            db.execute(
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+                (
+                    record.cid, body.site_id, body.channel, body.label, body.owner, body.seq, body.root,
+                    body.prev, record.key, record.issued_at, body.created, body.size, flags,
+                ),
+            )  # fmt: skip
+            affected = [(body.site_id, body.channel)]
+        elif isinstance(body, Revocation):
+            db.execute(
+                "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (record.cid, body.owner, body.key, record.key, record.issued_at, body.site, body.after),
+            )
+            affected = db.execute(
+                "SELECT DISTINCT site, channel FROM versions WHERE owner = ?", (body.owner,)
+            ).fetchall()
+        heads, removed = [], []
+        for site, channel in affected:
+            changed, head = self._resolve(db, site, channel)
+            if changed and head is not None:
+                heads.append(head)
+            elif changed:
+                removed.append((site, channel))
+        return AddResult("accepted", record, tuple(heads), tuple(removed))
+
+    def _replace_statement(
+        self, db: sqlite3.Connection, record: VerifiedRecord, about: bytes, rank: int
+    ) -> bool:
+        """Keep the newest statement of a node about a thing; ties go to the lower CID."""
+        where = (record.kind, record.key, about)
+        old = db.execute(
+            "SELECT rank, cid FROM statements WHERE kind = ? AND key = ? AND about = ?", where
+        ).fetchone()
+        if old is not None:
+            if (-old[0], old[1]) <= (-rank, record.cid):
+                return False
+            db.execute("DELETE FROM records WHERE cid = ?", (old[1],))
+        db.execute("INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?)", (*where, rank, record.cid))
+        return True
+
+    def _resolve(self, db: sqlite3.Connection, site: str, channel: str) -> tuple[bool, SiteHead | None]:
+        """Recompute a channel's state; (whether its head changed, the head)."""
+        rows = db.execute(
+            "SELECT cid, seq, prev, key, issued_at, owner FROM versions WHERE site = ? AND channel = ?",
+            (site, channel),
+        ).fetchall()
+        owner = rows[0][5]
+        revocations = [
+            Revoked(*row)
+            for row in db.execute(
+                "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ?", (owner,)
+            )
+        ]
+        state = resolve_site([Version(*row[:5]) for row in rows], revocations, site)
+        self._write_state(db, site, channel, owner, state)
+        old = db.execute("SELECT cid FROM heads WHERE site = ? AND channel = ?", (site, channel)).fetchone()
+        if (old[0] if old else None) == state.head:
+            return False, None
+        db.execute("DELETE FROM heads WHERE site = ? AND channel = ?", (site, channel))
+        if state.head is None:
+            return True, None
+        db.execute("INSERT INTO heads VALUES (?, ?, ?, ?)", (site, channel, state.head, owner))
+        return True, self._version(db, state.head)
+
+    def _write_state(
+        self, db: sqlite3.Connection, site: str, channel: str, owner: bytes, state: SiteState
+    ) -> None:
+        was = dict(
+            db.execute(
+                "SELECT cid, refused FROM versions WHERE site = ? AND channel = ? AND refused IS NOT NULL",
+                (site, channel),
+            ).fetchall()
+        )
+        changed = [
+            (state.refused.get(c), c)
+            for c in was.keys() | state.refused.keys()
+            if was.get(c) != state.refused.get(c)
+        ]
+        db.executemany("UPDATE versions SET refused = ? WHERE cid = ?", changed)
+        db.executemany(
+            "INSERT OR IGNORE INTO equivocations VALUES (?, ?, ?)",
+            [(site, *pair) for pair in state.equivocations],
+        )
+
+    def _version(self, db: sqlite3.Connection, cid: bytes) -> SiteHead:
+        return SiteHead(*db.execute(f"SELECT {_COLUMNS} FROM versions WHERE cid = ?", (cid,)).fetchone())  # noqa: S608
+
+    # -- questions
+
+    def _all(self, query: str, *arguments: Any) -> list[Any]:
+        with self._lock:
+            return self._db.execute(query, arguments).fetchall()
+
+    def head(self, site_id: str, channel: str = PRODUCTION) -> SiteHead | None:
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM versions WHERE cid = (SELECT cid FROM heads WHERE site = ? AND channel = ?)",  # noqa: S608
+            site_id,
+            channel,
+        )
+        return SiteHead(*rows[0]) if rows else None
+
+    def history(self, site_id: str, channel: str = PRODUCTION, limit: int = 1000) -> list[SiteHead]:
+        """Versions known, newest number first, refused ones included (`refused` says why)."""
+        return [
+            SiteHead(*row)
+            for row in self._all(
+                f"SELECT {_COLUMNS} FROM versions WHERE site = ? AND channel = ? ORDER BY seq DESC, cid LIMIT ?",  # noqa: S608
+                site_id,
+                channel,
+                limit,
+            )
+        ]
+
+    def sites(self, owner: bytes | None = None, *, after: str = "", limit: int = 1000) -> list[SiteHead]:
+        """Heads of production and preview channels, by site id; `after` is the last site id of the page before."""
+        condition = "AND heads.owner = ?" if owner is not None else ""
+        arguments = [after, *([owner] if owner is not None else []), limit]
+        columns = ", ".join("versions." + name for name in _COLUMNS.split(", "))
+        return [
+            SiteHead(*row)
+            for row in self._all(
+                f"SELECT {columns} FROM heads JOIN versions USING (cid) WHERE heads.site > ? {condition} "  # noqa: S608
+                "ORDER BY heads.site, heads.channel LIMIT ?",
+                *arguments,
+            )
+        ]
+
+    def all_heads(self) -> list[SiteHead]:
+        return self.sites(limit=-1)
+
+    def channels(self, site_id: str) -> list[str]:
+        return [
+            row[0] for row in self._all("SELECT channel FROM heads WHERE site = ? ORDER BY channel", site_id)
+        ]
+
+    def equivocations(self, site_id: str) -> list[tuple[bytes, bytes]]:
+        """Evidence: pairs of manifests (CIDs) that one key signed with one number."""
+        return [
+            (row[0], row[1])
+            for row in self._all(
+                "SELECT first, second FROM equivocations WHERE site = ? ORDER BY first, second", site_id
+            )
+        ]
+
+    def nodes(self, now: int) -> list[Statement]:
+        """Announcements of the last 24 hours."""
+        found = self._statements("statements.kind = 'node'")
+        return [s for s in found if s.body.created >= now - _NODE_LIFETIME]
+
+    def receipts(self, root: bytes) -> list[Statement]:
+        """Receipts of nodes that hold all of `root`."""
+        return self._statements("statements.kind = 'receipt' AND about = ?", root)
+
+    def _statements(self, condition: str, *arguments: Any) -> list[Statement]:
+        rows = self._all(
+            "SELECT statements.cid, statements.key, envelope FROM statements JOIN records USING (cid) "  # noqa: S608
+            f"WHERE {condition} ORDER BY statements.key",
+            *arguments,
+        )
+        result = []
+        for cid, key, envelope in rows:
+            record = codec.decode_envelope(envelope).record
+            result.append(Statement(cid, key, codec.decode_record(record).body, record))
+        return result
+
+    def ids(self) -> list[bytes]:
+        """CIDs of all records, sorted."""
+        return [row[0] for row in self._all("SELECT cid FROM records ORDER BY cid")]
+
+    def envelopes(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Those that are here, in the order asked."""
+        with self._lock:
+            found = [
+                self._db.execute("SELECT envelope FROM records WHERE cid = ?", (i,)).fetchone() for i in ids
+            ]
+        return [row[0] for row in found if row]
+
+    def record(self, cid: bytes) -> bytes | None:
+        """A record block by its CID."""
+        found = self.envelopes([cids.validate(cid)])
+        return codec.decode_envelope(found[0]).record if found else None
+
+    def counts(self) -> dict[str, int]:
+        """Records by kind."""
+        return dict(self._all("SELECT kind, COUNT(*) FROM records GROUP BY kind"))
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"{path} is of version {version}; this program knows {len(MIGRATIONS)}",
+            hint="Run the newer version of decentraspace that wrote it.",
+        )
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

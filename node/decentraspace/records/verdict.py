@@ -1,0 +1,143 @@
+"""Is a record valid? The same bytes get the same verdict on every node, for ever.
+
+`verify` looks at nothing but the bytes and the network's rules. `admit` adds what depends on the moment a
+node first sees a record: a clock that runs ahead, and delegations that had run out by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from decentraspace.config import Config
+from decentraspace.errors import DecentraSpaceError
+from decentraspace.identity.delegation import VerifiedDelegation
+from decentraspace.identity.keys import peer_id_of
+from decentraspace.records import codec
+from decentraspace.records.schema import Body, Receipt, Revocation, SiteManifest
+
+
+class RecordRefused(DecentraSpaceError):
+    """`problem_slug` says why, in a word that does not change."""
+
+    slug, status, title = "record-refused", 422, "The record is not valid"
+
+
+@dataclass(frozen=True)
+class NetworkRules:
+    """What all nodes of a network apply alike, and what this one applies at first sight."""
+
+    name: str
+    chain_id: int
+    siwe_domain: str
+    clock_skew: int = 120
+    expired_grace: int = 86400
+    sponsors: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_config(cls, config: Config) -> NetworkRules:
+        network, records = config.network, config.records
+        return cls(
+            network.name,
+            network.chain_id,
+            network.siwe_domain,
+            records.clock_skew,
+            records.expired_grace,
+            frozenset(records.sponsors),
+        )
+
+
+@dataclass(frozen=True)
+class VerifiedRecord:
+    """`owner`: 20 bytes, or b"" for records of nodes; `issued_at`: when the delegation was signed, else 0."""
+
+    cid: bytes
+    kind: str
+    body: Body
+    key: bytes
+    owner: bytes
+    issued_at: int
+    expires_at: int
+    raw: bytes
+
+    @property
+    def created(self) -> int:
+        return self.body.created
+
+
+def verify(record: bytes, rules: NetworkRules) -> VerifiedRecord:
+    """Pure. RecordRefused, and nothing else, for anything that is not valid."""
+    try:
+        decoded = codec.decode_record(record)
+        if decoded.net != rules.name:
+            raise RecordRefused(f"The record is for network {decoded.net[:40]!r}", slug="wrong-network")
+        _check_signature(decoded.key, decoded.sig, decoded.signed)
+        delegation = decoded.delegation.verify(rules) if decoded.delegation else None
+    except RecordRefused:
+        raise
+    except DecentraSpaceError as error:
+        raise RecordRefused(str(error), slug=error.problem_slug, hint=error.hint) from error
+    if delegation is not None:
+        _check_delegation(decoded, delegation)
+    return VerifiedRecord(
+        codec.record_cid(record),
+        decoded.kind,
+        decoded.body,
+        decoded.key,
+        delegation.owner if delegation else b"",
+        delegation.issued_at if delegation else 0,
+        delegation.expires_at if delegation else 0,
+        record,
+    )
+
+
+def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
+    except (InvalidSignature, ValueError) as error:
+        raise RecordRefused("The signature does not match", slug="bad-signature") from error
+
+
+def _check_delegation(record: codec.Record, delegation: VerifiedDelegation) -> None:
+    body = record.body
+    if delegation.key != record.key:
+        raise RecordRefused("The delegation is for another key", slug="wrong-key")
+    owner = getattr(body, "owner", b"")
+    if delegation.owner != owner:
+        raise RecordRefused("The delegation is by another wallet", slug="wrong-owner")
+    if isinstance(body, SiteManifest) and not delegation.covers(body.site_id):
+        raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
+    if isinstance(body, Revocation) and not delegation.covers(body.site or ""):
+        raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
+    if not delegation.not_before <= body.created < delegation.expires_at:
+        raise RecordRefused("The record is dated outside its delegation's life", slug="expired-delegation")
+
+
+def admit(
+    envelope: codec.Envelope, rules: NetworkRules, now: int, *, joining: bool = False
+) -> VerifiedRecord:
+    """The verdict at first sight, at time `now` (Unix seconds). RecordRefused, with the reason.
+
+    A delegation that had run out by now is accepted only when the sponsor attests that it took the record
+    before, and either this node is `joining` (it fetches what was there before it) or the delegation ran
+    out less than `expired_grace` seconds ago (the two sides of a partition must end alike).
+    """
+    if rules.sponsors and peer_id_of(envelope.sponsor) not in rules.sponsors:
+        raise RecordRefused("The record's sponsor is not one of this network", slug="unknown-sponsor")
+    _check_signature(
+        envelope.sponsor, envelope.sig, codec.sponsor_bytes(codec.record_cid(envelope.record), envelope.at)
+    )
+    verified = verify(envelope.record, rules)
+    if verified.created > now + rules.clock_skew or envelope.at > now + rules.clock_skew:
+        raise RecordRefused("The record is dated in the future", slug="future-record")
+    if verified.expires_at and now >= verified.expires_at:
+        attested = envelope.at < verified.expires_at
+        if not (attested and (joining or now - verified.expires_at <= rules.expired_grace)):
+            raise RecordRefused(
+                "The delegation had run out when the record arrived here", slug="expired-delegation"
+            )
+    if isinstance(verified.body, Receipt) and verified.key != envelope.sponsor:
+        raise RecordRefused("A receipt is sponsored by the node that signed it", slug="wrong-sponsor")
+    return verified

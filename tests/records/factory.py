@@ -1,0 +1,84 @@
+"""Wallets, sessions and signed manifests for tests. Wallet signatures are made by eth-account."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+
+from decentraspace.content import cid as cids
+from decentraspace.identity.delegation import Delegation, build_message
+from decentraspace.identity.keys import NodeKey
+from decentraspace.records.schema import SiteManifest
+from decentraspace.records.signing import sign_site, sponsor
+from decentraspace.records.verdict import NetworkRules
+
+RULES = NetworkRules("devnet", 31337, "decentraspace.localhost")
+
+
+def make_wallet() -> LocalAccount:
+    return Account.create()
+
+
+def address_of(wallet: LocalAccount) -> bytes:
+    return bytes.fromhex(wallet.address[2:])
+
+
+def make_session(
+    wallet: LocalAccount,
+    rules: NetworkRules = RULES,
+    *,
+    scope: str = "*",
+    issued_at: int | None = None,
+    expires_at: int | None = None,
+) -> tuple[Ed25519PrivateKey, Delegation]:
+    """A session key and the wallet's delegation to it."""
+    issued = int(time.time()) - 60 if issued_at is None else issued_at
+    key = Ed25519PrivateKey.generate()
+    message = build_message(
+        address_of(wallet),
+        key.public_key().public_bytes_raw(),
+        rules,
+        issued_at=issued,
+        expires_at=issued + 86400 if expires_at is None else expires_at,
+        scope=scope,
+    )
+    signature = wallet.sign_message(encode_defunct(text=message)).signature
+    return key, Delegation(message, bytes(signature))
+
+
+def make_manifest(owner: bytes, **changes: Any) -> SiteManifest:
+    values: dict[str, Any] = {
+        "owner": owner,
+        "label": "site",
+        "seq": 1,
+        "root": cids.make(cids.RAW, b"root"),
+        "prev": None,
+        "channel": "production",
+        "kind": "static",
+        "size": 4,
+        "has_headers": False,
+        "has_redirects": False,
+        "controllers": (),
+        "created": int(time.time()),
+    }
+    return SiteManifest(**{**values, **changes})
+
+
+def make_site(
+    wallet: LocalAccount,
+    session: tuple[Ed25519PrivateKey, Delegation],
+    rules: NetworkRules = RULES,
+    **changes: Any,
+) -> bytes:
+    """A signed manifest, as a record block."""
+    return sign_site(make_manifest(address_of(wallet), **changes), *session, rules)
+
+
+def take(record: bytes, node: NodeKey, now: int | None = None) -> bytes:
+    """The envelope of a node that took `record`."""
+    return sponsor(record, node, int(time.time()) if now is None else now)
