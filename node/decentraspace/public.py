@@ -1,12 +1,12 @@
 """What plugins are given of the node: small, typed, read-only, and safe to call from any thread.
 
-NodeAPI                         the `node` argument of every hook
+NodeAPI                           the `node` argument of every hook
 Route, HttpRequest, HttpResponse  for plugins that answer HTTP (`api_routes`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,9 @@ from decentraspace.content import car, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import TooLarge, Unavailable
+from decentraspace.routes import HttpRequest, HttpResponse, Route
+
+__all__ = ["HttpRequest", "HttpResponse", "NodeAPI", "Route", "freeze"]
 
 _NO_BLOCKS = "There is no node behind this call, and so no blocks"
 
@@ -31,7 +34,7 @@ def freeze(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeAPI:
     """The node, as one plugin sees it.
 
@@ -55,8 +58,8 @@ class NodeAPI:
     network: str
     start_soon: Callable[..., None]
     log: Any = field(repr=False, default_factory=lambda: structlog.get_logger("decentraspace.plugin"))
-    state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    _blocks: BlockStore | None = field(default=None, repr=False, compare=False)
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+    _blocks: BlockStore | None = field(default=None, repr=False)
 
     @property
     def blocks(self) -> BlockStore:
@@ -109,40 +112,3 @@ class NodeAPI:
         decoder.close()
         writer.flush()
         return count
-
-
-@dataclass(frozen=True)
-class HttpRequest:
-    """`path` without query; `query` and `headers` with lower-case names, last value each; `owner`: address
-    of the wallet that is logged in, or None."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    owner: str | None = None
-
-
-@dataclass(frozen=True)
-class HttpResponse:
-    """`body` is sent as it is; give its content type in `headers`."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-
-
-@dataclass(frozen=True)
-class Route:
-    """One endpoint of a plugin: `await handler(request, node)` gives the answer, in the plugin's own thread.
-
-    `path` starts with `/` and ends with `/`; `methods` such as ("GET", "POST"). With `login` the node has
-    made sure that a wallet is logged in. `summary` is for the API's documentation.
-    """
-
-    path: str
-    handler: Callable[[HttpRequest, NodeAPI], Awaitable[HttpResponse]]
-    methods: tuple[str, ...] = ("GET",)
-    login: bool = False
-    summary: str = ""

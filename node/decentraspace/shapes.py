@@ -1,4 +1,4 @@
-"""Checks of values that come from plugins: what a hook returned is copied into plain, bounded data or refused.
+"""Checks of values that come from plugins: copied into plain, bounded data, or refused.
 
 A shape takes a value and returns a clean copy of it, or raises `Nonsense` with a reason. Types are compared
 exactly: a subclass of `dict` may run code of the plugin whenever it is looked at, a plain one cannot.

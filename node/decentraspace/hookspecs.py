@@ -1,0 +1,349 @@
+"""Every hook of the node: the contract with authors of plugins.
+
+A plugin implements any of these under the same name, marked `@hookimpl`, with any of the arguments named
+here, in any order. `async def` here means `async def` there, and `def` means `def`; an event may be either.
+CIDs and addresses are text; money is integer credits (10^-6 USD); times are integer Unix seconds. What a hook
+returns is checked against `returns` and copied; None says "not mine". Arguments are never to be changed.
+
+Each hook runs in its plugin's own thread and trio loop, and has `deadline` seconds (None: the setting
+`plugins.timeout`), after which it is cancelled. Raise an error of `decentraspace.errors` to refuse; any other
+exception is a failure, and so are a missed deadline and a value that makes no sense. Events are delivered one
+by one in their order, after the fact, and nobody waits for them. See docs/reference/hooks.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pluggy
+
+from decentraspace import shapes
+from decentraspace.routes import Route
+from decentraspace.shapes import Shape, integer, list_of, one_of, optional, record, text
+
+if TYPE_CHECKING:
+    import click
+
+    from decentraspace.ledger.usage import UsageRow
+    from decentraspace.public import NodeAPI
+
+PROJECT = "decentraspace"
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+_Spec = TypeVar("_Spec", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Hook:
+    """`kind`: "async", "sync" or "event". `deadline`: seconds, or None for the setting plugins.timeout."""
+
+    name: str
+    kind: Literal["async", "sync", "event"]
+    signature: inspect.Signature
+    returns: Shape
+    deadline: float | None
+    doc: str
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        return frozenset(self.signature.parameters)
+
+    @property
+    def declaration(self) -> str:
+        """As one writes it: `async def name(argument: type, …) -> type`."""
+        signature = str(self.signature).replace("'", "")
+        return f"{'async def' if self.kind == 'async' else 'def'} {self.name}{signature}"
+
+
+HOOKS: dict[str, Hook] = {}
+
+
+def _hook(
+    returns: Shape = shapes.NOTHING, *, deadline: float | None = None, event: bool = False
+) -> Callable[[_Spec], _Spec]:
+    def mark(function: _Spec) -> _Spec:
+        kind: Literal["async", "sync", "event"] = "event" if event else "sync"
+        if inspect.iscoroutinefunction(function):
+            kind = "async"
+        HOOKS[function.__name__] = Hook(
+            function.__name__,
+            kind,
+            inspect.signature(function),
+            returns,
+            deadline,
+            inspect.getdoc(function) or "",
+        )
+        return hookspec(function)
+
+    return mark
+
+
+# -- life of the node
+
+
+@_hook()
+async def node_started(node: NodeAPI) -> None:
+    """The node serves and takes deploys. Connect, look at `node.config`, `node.start_soon` what runs on."""
+
+
+@_hook()
+async def node_stopping(node: NodeAPI) -> None:
+    """The node is about to stop; what `start_soon` started is cancelled afterwards."""
+
+
+# -- HTTP and command line
+
+
+@_hook(shapes.instances_of(Route, 100))
+def api_routes(node: NodeAPI) -> list[Route] | None:
+    """HTTP endpoints to add to the node's API; asked once, at start. A path that exists is skipped."""
+
+
+@_hook()
+def cli_commands(group: click.Group) -> None:
+    """Add commands to `group` (empty, of this plugin alone); they become subcommands of `decentraspace`.
+
+    Called in the command-line program, where there is no node. A name that exists already is skipped.
+    """
+
+
+# -- content
+
+PIN_STATES = ("pinned", "queued", "failed")
+
+
+@_hook(optional(one_of(*PIN_STATES)))
+async def storage_pin(cid: str, node: NodeAPI) -> str | None:
+    """Keep the DAG under `cid`, whose blocks the node holds, in another place as well. Repeatable.
+
+    Returns "pinned" when it is there in full, "queued" when it is written down durably and will be,
+    "failed" when it will not. Do what takes long in the background.
+    """
+
+
+@_hook(optional(shapes.BOOLEAN))
+async def storage_unpin(cid: str, node: NodeAPI) -> bool | None:
+    """The node no longer needs the DAG under `cid` kept elsewhere; whether it had been. Repeatable."""
+
+
+@_hook(optional(shapes.COUNT), deadline=600.0)
+async def storage_fetch(cid: str, node: NodeAPI) -> int | None:
+    """Bring the DAG under `cid` into the node's store (`node.import_car`, `node.put_blocks`).
+
+    Returns the number of blocks that arrived, or None when the place does not have it. The node checks
+    completeness itself.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {"service": text(200), "reachable": shapes.BOOLEAN},
+            {
+                "pinned": shapes.COUNT,
+                "queued": shapes.COUNT,
+                "failed": shapes.COUNT,
+                "detail": text(2000),
+            },
+        )
+    )
+)
+async def storage_status(node: NodeAPI) -> dict[str, Any] | None:
+    """How the other place is: its name, whether it answers, and how many DAGs are in which state."""
+
+
+# -- names
+
+_PURCHASE = record(
+    {"status": one_of("done", "pending", "refused"), "reference": shapes.REFERENCE},
+    {"expires": shapes.TIME, "detail": text(2000)},
+)
+
+
+@_hook(
+    optional(
+        record({"kind": one_of("site", "ipfs"), "value": text(253)}, {"ttl": integer(0, 86400, "seconds")})
+    )
+)
+async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
+    """What `name` (lower case, no trailing dot) stands for now: a site's host label or id, or a CID."""
+
+
+@_hook(optional(shapes.ADDRESS))
+async def name_owner(name: str, node: NodeAPI) -> str | None:
+    """The wallet that owns `name` in the system this plugin speaks for."""
+
+
+@_hook(
+    optional(
+        record(
+            {"available": shapes.BOOLEAN, "credits": shapes.CREDITS, "years": integer(1, 100)},
+            {"valid_until": shapes.TIME, "detail": text(2000)},
+        )
+    )
+)
+async def name_quote(name: str, years: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Whether `name` can be had for `years`, and for how many credits."""
+
+
+@_hook(optional(_PURCHASE), deadline=120.0)
+async def name_purchase(name: str, years: int, owner: str, key: str, node: NodeAPI) -> dict[str, Any] | None:
+    """Buy or renew `name` for `owner`. `key` is unique to the purchase: the same key never buys twice."""
+
+
+@_hook(
+    optional(
+        list_of(
+            record({"type": text(20), "host": shapes.NAME, "value": text(1000)}, {"note": text(1000)}), 50
+        )
+    )
+)
+def name_instructions(name: str, site: str, node: NodeAPI) -> list[dict[str, str]] | None:
+    """The records that the owner of `name` has to enter for it to show `site`, a host label."""
+
+
+# -- payments
+
+_PAYMENT_STATES = one_of("done", "pending", "refused")
+
+
+@_hook(
+    list_of(
+        record(
+            {"id": text(40, r"[a-z][a-z0-9_-]*", "an identifier"), "title": text(200)},
+            {
+                "currency": text(20),
+                "fee_credits": shapes.CREDITS,
+                "address": shapes.ADDRESS,
+                "detail": text(2000),
+            },
+        ),
+        50,
+    )
+)
+def payment_methods(node: NodeAPI) -> list[dict[str, Any]] | None:
+    """Ways to pay that this plugin offers, with fixed fee and receiving address where there are."""
+
+
+@_hook(
+    optional(
+        record(
+            {"status": _PAYMENT_STATES, "reference": shapes.REFERENCE},
+            {"url": shapes.URL, "transaction": text(20_000), "detail": text(2000)},
+        )
+    ),
+    deadline=60.0,
+)
+async def payment_recharge(
+    method: str, owner: str, credits: int, key: str, node: NodeAPI
+) -> dict[str, Any] | None:
+    """Begin a payment of `credits` by `owner`; None for a method of another plugin.
+
+    Returns a URL to pay at or a transaction to sign. `key` as in `name_purchase`.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {"status": _PAYMENT_STATES, "reference": shapes.REFERENCE},
+            {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+        )
+    ),
+    deadline=60.0,
+)
+async def payment_webhook(
+    method: str, headers: dict[str, str], body: bytes, node: NodeAPI
+) -> dict[str, Any] | None:
+    """A payment service called. Check its signature (Forbidden if wrong), then say what was paid by whom.
+
+    The same `reference` is credited once, however often it is reported.
+    """
+
+
+@_hook(
+    optional(
+        list_of(
+            record({"owner": shapes.ADDRESS, "credits": shapes.CREDITS, "reference": shapes.REFERENCE}),
+            10_000,
+        )
+    ),
+    deadline=300.0,
+)
+async def ledger_settle(charges: list[dict[str, Any]], node: NodeAPI) -> list[dict[str, Any]] | None:
+    """Collect `charges`; those that were settled.
+
+    A charge: {"owner": address, "credits": cumulative, "root": Merkle root of its usage records, as hex}.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {
+                "next_block": integer(0, 2**63 - 1, "block to go on from"),
+                "events": list_of(
+                    record(
+                        {
+                            "block": integer(0, 2**63 - 1),
+                            "block_hash": text(66, r"0x[0-9a-f]{64}", "a hash"),
+                            "transaction": text(66, r"0x[0-9a-f]{64}", "a hash"),
+                            "index": integer(0, 2**31),
+                            "kind": text(60),
+                        },
+                        {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+                    ),
+                    10_000,
+                ),
+            }
+        )
+    ),
+    deadline=120.0,
+)
+async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Final events of the contracts from block `from_block` on, and where to go on. Repeatable."""
+
+
+# -- deploys
+
+
+@_hook(
+    optional(record({"directory": text(4096)}, {"revision": text(200), "message": text(10_000)})),
+    deadline=900.0,
+)
+async def deploy_source(spec: dict[str, Any], node: NodeAPI) -> dict[str, Any] | None:
+    """Get what is to be deployed; None for a `spec["kind"]` of another plugin.
+
+    Returns a directory below `node.data_dir`, which is the node's to read until the next call.
+    """
+
+
+# -- events
+
+
+@_hook(event=True)
+def site_deployed(site: str, root: str, node: NodeAPI) -> None:
+    """A deploy was acknowledged by this node. `site`: site id; `root`: CID."""
+
+
+@_hook(event=True)
+def record_accepted(kind: str, cid: str, node: NodeAPI) -> None:
+    """A record of another node was verified and stored. `kind`: such as "site"; `cid`: the record's own."""
+
+
+@_hook(event=True)
+def usage_recorded(rows: list[UsageRow], node: NodeAPI) -> None:
+    """The gateway reported what it served; rows as in `decentraspace.ledger.usage`."""
+
+
+@_hook(event=True)
+def credit_depleted(owner: str, needed: int, node: NodeAPI) -> None:
+    """`owner` has run out of credit; `needed` credits are missing."""
+
+
+@_hook(event=True)
+def service_paused(owner: str, service: str, site: str, node: NodeAPI) -> None:
+    """A service of `owner` was paused for want of credit. `site`: site id, or "" for all."""
