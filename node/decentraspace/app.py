@@ -99,6 +99,12 @@ class Node:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run every part until cancelled; started when the node serves and takes deploys."""
+        try:
+            await self._run(task_status)
+        finally:
+            await self.plugins.close()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await self.plugins.load(self)
             control = ControlServer(
@@ -123,6 +129,7 @@ class Node:
                 network=self.config.network.name,
             )
             task_status.started()
+            await self.plugins.call("node_started")
 
     async def ready(self) -> dict[str, Any]:
         return {"peer_id": self.key.peer_id, "peers": len(self.network.peers()), "version": __version__}
