@@ -1,0 +1,170 @@
+"""The socket between gateway workers and their node: what a worker cannot answer by reading.
+
+Frames of four bytes of length (big endian) and DAG-CBOR. Requests {i, op, …}, answers {i, ok}; `i` pairs
+them, several are under way at once.
+
+    fetch    {cid, root}                     bring this block; ok: it is there now
+    resolve  {host}                          is this host a site you know? ok: look into the index again
+    usage    {worker, number, rows}          counts of one batch; ok: durably counted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import libipld
+
+from decentraspace.errors import BadInput
+from decentraspace.ledger.usage import UsageRow
+
+MAX_FRAME = 4 * 1024 * 1024
+_AT_ONCE = 256  # requests of one worker
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    body = bytes(libipld.encode_dag_cbor(message))
+    return len(body).to_bytes(4, "big") + body
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    try:
+        message = libipld.decode_dag_cbor(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"A frame on the gateway's socket is malformed: {error}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("i"), int):
+        raise BadInput("A frame on the gateway's socket has a wrong form")
+    return message
+
+
+class ControlClient:
+    """The worker's end, on asyncio. Reconnects; while there is no node, every answer is no."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._connecting = asyncio.Lock()
+        self._reader_task: asyncio.Task[None] | None = None
+
+    async def ask(self, operation: str, deadline: float, **arguments: Any) -> bool:
+        """The node's answer, or False after `deadline` seconds or without a node."""
+        try:
+            async with asyncio.timeout(deadline):
+                writer = await self._connected()
+                number = next(self._numbers)
+                answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+                try:
+                    writer.write(encode({"i": number, "op": operation, **arguments}))
+                    await writer.drain()
+                    return await answer
+                finally:
+                    self._waiting.pop(number, None)
+        except (OSError, TimeoutError):
+            return False
+
+    async def _connected(self) -> asyncio.StreamWriter:
+        async with self._connecting:
+            if self._writer is None or self._writer.is_closing():
+                reader, self._writer = await asyncio.open_unix_connection(self._path)
+                self._reader_task = asyncio.create_task(self._read(reader, self._writer))
+            return self._writer
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                length = int.from_bytes(await reader.readexactly(4), "big")
+                message = decode(await reader.readexactly(length))
+                waiting = self._waiting.get(message["i"])
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message.get("ok") is True)
+        except (OSError, asyncio.IncompleteReadError, BadInput):
+            writer.close()
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_result(False)
+
+
+class ControlServer:
+    """The node's end, on trio. The handlers' results become `ok`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fetch: Callable[[bytes, bytes], Awaitable[bool]],
+        resolve: Callable[[str], Awaitable[bool]],
+        usage: Callable[[str, int, list[UsageRow]], Awaitable[None]],
+    ) -> None:
+        self._path, self._fetch, self._resolve, self._usage = path, fetch, resolve, usage
+
+    async def run(self, *, task_status: Any = None) -> None:
+        """Serve until cancelled."""
+        import trio
+
+        self._path.unlink(missing_ok=True)
+        listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with listener:
+            await listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            listener.listen(64)
+            if task_status is not None:
+                task_status.started()
+            try:
+                await trio.serve_listeners(self._serve, [trio.SocketListener(listener)])
+            finally:
+                self._path.unlink(missing_ok=True)
+
+    async def _serve(self, stream: Any) -> None:
+        import trio
+
+        sending = trio.Lock()
+        limit = trio.CapacityLimiter(_AT_ONCE)
+
+        async def answer(message: dict[str, Any], slot: object) -> None:
+            try:
+                ok = await self._handle(message)
+                async with sending:
+                    await stream.send_all(encode({"i": message["i"], "ok": ok}))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the worker is gone; it asks again
+            finally:
+                limit.release_on_behalf_of(slot)
+
+        buffer = bytearray()
+        async with trio.open_nursery() as nursery:
+            try:
+                async for chunk in stream:
+                    buffer += chunk
+                    while len(buffer) >= 4:
+                        length = int.from_bytes(buffer[:4], "big")
+                        if length > MAX_FRAME:
+                            raise BadInput("A frame on the gateway's socket is too large")
+                        if len(buffer) < 4 + length:
+                            break
+                        message = decode(bytes(buffer[4 : 4 + length]))
+                        del buffer[: 4 + length]
+                        slot = object()
+                        await limit.acquire_on_behalf_of(slot)
+                        nursery.start_soon(answer, message, slot)
+            except (BadInput, trio.BrokenResourceError):
+                nursery.cancel_scope.cancel()
+
+    async def _handle(self, message: dict[str, Any]) -> bool:
+        try:
+            match message:
+                case {"op": "fetch", "cid": bytes(cid), "root": bytes(root)}:
+                    return await self._fetch(cid, root)
+                case {"op": "resolve", "host": str(host)}:
+                    return await self._resolve(host)
+                case {"op": "usage", "worker": str(worker), "number": int(number), "rows": list(rows)}:
+                    await self._usage(worker, number, [UsageRow(*row) for row in rows])
+                    return True
+        except (BadInput, TypeError):
+            return False
+        return False

@@ -1,0 +1,55 @@
+"""The pages people see that are no site's own: listings and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from urllib.parse import quote
+
+from decentraspace.content import cid as cids
+from decentraspace.content.reader import DirEntry
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222;background:#fff}"
+    "a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}code{font-size:.85em;color:#555;"
+    "overflow-wrap:anywhere}td{padding:.15rem 1rem .15rem 0}td.n{text-align:right;color:#555}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}a{color:#8ab4f8}code,td.n{color:#aaa}}"
+)
+
+
+def _page(title: str, body: str) -> bytes:
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body>{body}</body></html>\n"
+    ).encode()
+
+
+def error(status: int, title: str, detail: str) -> bytes:
+    return _page(
+        f"{status} {title}", f"<h1>{escape(title)}</h1><p>{escape(detail)}</p><p><code>{status}</code></p>"
+    )
+
+
+def listing(path: str, root: bytes, entries: Iterable[DirEntry]) -> bytes:
+    """A directory without an index file."""
+    rows = [
+        f'<tr><td><a href="{escape(quote("./" + entry.name))}">{escape(entry.name)}</a></td>'
+        f'<td class="n">{_size(entry.tsize)}</td></tr>'
+        for entry in sorted(entries, key=lambda e: e.name)
+    ]
+    up = "" if path in ("", "/") else '<tr><td><a href="../">..</a></td><td></td></tr>'
+    body = (
+        f"<h1>{escape(path or '/')}</h1><p><code>{cids.to_text(root)}</code></p>"
+        f"<table>{up}{''.join(rows)}</table>"
+    )
+    return _page(f"Index of {path or '/'}", body)
+
+
+def _size(size: int) -> str:
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return ""

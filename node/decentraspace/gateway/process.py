@@ -1,0 +1,148 @@
+"""The gateway as a child of the node: started, watched, restarted, and gone when the node is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import structlog
+import trio
+
+from decentraspace.config import Config
+from decentraspace.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_START_DEADLINE = 20.0  # seconds
+_STOP_DEADLINE = 5.0
+_RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, even by SIGKILL (Linux prctl(2))."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the call
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def serve_gateway(
+    config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the gateway until cancelled. Started when it answers; ConfigError when its port is taken."""
+    gateway = config.gateway
+    _check_free(gateway.host, gateway.port)
+    settings = {
+        "blocks": str(config.data_dir / "blocks"),
+        "socket": str(config.data_dir / "gateway.sock"),
+        "domain": gateway.domain,
+        "open_relay": gateway.open_relay,
+        "autoindex": gateway.autoindex,
+        "cache_bytes": gateway.cache_mb * 2**20,
+        "fetch_timeout": gateway.fetch_timeout,
+    }
+    environment = {
+        **os.environ,
+        "DECENTRASPACE_GATEWAY_SETTINGS": json.dumps(settings),
+        "DECENTRASPACE_GATEWAY_LISTEN": json.dumps(
+            [gateway.host, gateway.port, gateway.workers or os.cpu_count()]
+        ),
+    }
+    delay, started = _RESTART_FIRST, False
+    while True:
+        async with trio.open_nursery() as nursery:
+            process: trio.Process = await nursery.start(_process, environment)
+            if await _answers(process, gateway.host, gateway.port):
+                if not started:
+                    started = True
+                    task_status.started()
+                delay = _RESTART_FIRST
+            elif not started:
+                raise ConfigError(
+                    "The gateway did not start; the lines above say why",
+                    hint=f"Is port {gateway.port} free? `decentraspace doctor` checks.",
+                )
+            await process.wait()
+        log.error("gateway_ended", code=process.returncode, restart_in=delay)
+        await trio.sleep(delay)
+        delay = min(delay * 2, _RESTART_MOST)
+
+
+async def _process(environment: dict[str, str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
+    async def stop(process: trio.Process) -> None:
+        process.terminate()
+        with trio.move_on_after(_STOP_DEADLINE, shield=True):
+            await process.wait()
+        process.kill()
+
+    await trio.run_process(
+        [sys.executable, "-m", "decentraspace.gateway"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        deliver_cancel=stop,
+        start_new_session=True,  # Ctrl-C in a terminal is for the node, which then stops its gateway
+        task_status=task_status,
+    )
+
+
+async def _answers(process: trio.Process, host: str, port: int) -> bool:
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    with trio.move_on_after(_START_DEADLINE):
+        while process.returncode is None:
+            try:
+                stream = await trio.open_tcp_stream(target, port)
+            except OSError:
+                await trio.sleep(0.02)
+                continue
+            await stream.aclose()
+            return True
+    return False
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"The gateway cannot listen on {host}:{port}: {error.strerror}",
+                hint="Stop what uses the port, or name another in gateway.port.",
+            ) from error
+
+
+def main() -> Any:
+    """The child: Granian with its workers."""
+    die_with_parent()
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.log import LogLevels
+
+    host, port, workers = json.loads(os.environ["DECENTRASPACE_GATEWAY_LISTEN"])
+    return Granian(
+        "decentraspace.gateway.worker:create",
+        factory=True,
+        address=host,
+        port=port,
+        workers=workers,
+        interface=Interfaces.RSGI,
+        loop=Loops.asyncio,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=4096,
+        backpressure=512,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=3,
+    ).serve()

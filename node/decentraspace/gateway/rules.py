@@ -1,0 +1,166 @@
+"""A site's `_redirects` and `_headers` files: text into rules, a path into what they say.
+
+Sources: https://specs.ipfs.tech/http-gateways/web-redirects-file/ and the header files that static hosts
+have in common (a path pattern on a line of its own, indented `Name: value` lines below it).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from decentraspace.errors import BadInput
+
+MAX_FILE = 64 * 1024  # bytes
+MAX_RULES = 2000
+REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
+REWRITE_STATUS = frozenset({200, 404, 410, 451})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+# What the server decides alone: framing, encoding, connection, and whose cookies they are.
+_NOT_ALLOWED = frozenset(
+    {
+        "accept-ranges", "age", "allow", "alt-svc", "connection", "content-encoding", "content-length",
+        "content-range", "date", "etag", "host", "keep-alive", "proxy-authenticate", "server", "set-cookie",
+        "te", "trailer", "transfer-encoding", "upgrade", "x-ipfs-path", "x-ipfs-roots",
+    }
+)  # fmt: skip
+
+
+class Redirect(NamedTuple):
+    """`to`: a path or an absolute URL, with :placeholders and :splat; `forced`: even over a file that is there."""
+
+    pattern: re.Pattern[str]
+    to: str
+    status: int
+    forced: bool
+
+
+class Match(NamedTuple):
+    to: str
+    status: int
+    forced: bool
+
+
+class HeaderRule(NamedTuple):
+    pattern: re.Pattern[str]
+    headers: tuple[tuple[str, str], ...]
+
+
+def parse_redirects(text: bytes) -> tuple[Redirect, ...]:
+    """BadInput, naming the line, for a file that is not valid: a site with one shows that error."""
+    rules: list[Redirect] = []
+    for number, line in _lines(text, "_redirects"):
+        words = line.split()
+        if len(words) < 2 or len(words) > 3:
+            raise BadInput(f"_redirects, line {number}: a rule is FROM TO [STATUS]")
+        status, forced = 301, False
+        if len(words) == 3:
+            forced = words[2].endswith("!")
+            try:
+                status = int(words[2].rstrip("!"))
+            except ValueError as error:
+                raise BadInput(f"_redirects, line {number}: {words[2]!r} is no status") from error
+        if status not in REDIRECT_STATUS | REWRITE_STATUS:
+            raise BadInput(f"_redirects, line {number}: status {status} is not supported")
+        if not words[0].startswith("/"):
+            raise BadInput(f"_redirects, line {number}: FROM must be a path that starts with /")
+        absolute = re.match(r"https?://", words[1]) is not None
+        if not (words[1].startswith("/") and not words[1].startswith("//")) and not (
+            absolute and status in REDIRECT_STATUS
+        ):
+            raise BadInput(f"_redirects, line {number}: TO must be a path, or a URL to be redirected to")
+        rules.append(Redirect(_pattern(words[0], number), words[1], status, forced))
+        if len(rules) > MAX_RULES:
+            raise BadInput(f"_redirects has more than {MAX_RULES} rules")
+    return tuple(rules)
+
+
+def find_redirect(rules: Sequence[Redirect], path: str) -> Match | None:
+    """The first rule for `path` (decoded, starts with /), its placeholders filled in."""
+    for rule in rules:
+        found = rule.pattern.fullmatch(path)
+        if found is not None:
+            values = {k: v or "" for k, v in found.groupdict().items()}
+            to = re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", lambda m: values.get(m[1], m[0]), rule.to)
+            return Match(to, rule.status, rule.forced)
+    return None
+
+
+def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
+    """BadInput, naming the line, for a file that is not valid."""
+    rules: list[HeaderRule] = []
+    pattern: re.Pattern[str] | None = None
+    headers: list[tuple[str, str]] = []
+    for number, line in _lines(text, "_headers", keep_indent=True):
+        if not line[0].isspace():
+            if pattern is not None:
+                rules.append(HeaderRule(pattern, tuple(headers)))
+            if not line.startswith("/"):
+                raise BadInput(f"_headers, line {number}: a block starts with a path")
+            pattern, headers = _pattern(line.strip(), number), []
+            continue
+        name, colon, value = line.strip().partition(":")
+        value = value.strip()
+        if pattern is None or not colon or not _NAME.fullmatch(name) or len(value) > 4096:
+            raise BadInput(f"_headers, line {number}: expected NAME: VALUE below a path")
+        if not value.isascii() or not value.isprintable():
+            raise BadInput(f"_headers, line {number}: a value has characters that no header may have")
+        if name.lower() not in _NOT_ALLOWED:
+            headers.append((name.lower(), value))
+    if pattern is not None:
+        rules.append(HeaderRule(pattern, tuple(headers)))
+    if len(rules) > MAX_RULES:
+        raise BadInput(f"_headers has more than {MAX_RULES} blocks")
+    return tuple(rules)
+
+
+def headers_for(rules: Sequence[HeaderRule], path: str) -> list[tuple[str, str]]:
+    """All headers for `path`; a later block's value replaces an earlier one's."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        if rule.pattern.fullmatch(path):
+            found.update(rule.headers)
+    return list(found.items())
+
+
+def _lines(text: bytes, name: str, keep_indent: bool = False) -> list[tuple[int, str]]:
+    if len(text) > MAX_FILE:
+        raise BadInput(f"{name} has more than {MAX_FILE} bytes")
+    try:
+        lines = text.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name} is not UTF-8") from error
+    result = []
+    for number, line in enumerate(lines, 1):
+        bare = line.strip()
+        if bare and not bare.startswith("#"):
+            # In _redirects a comment may follow a rule.
+            result.append((number, line.rstrip() if keep_indent else re.sub(r"\s#.*", "", bare)))
+    return result
+
+
+def _pattern(text: str, number: int) -> re.Pattern[str]:
+    """`/a/:name/*` as an expression; every part matches without backtracking into others."""
+    if len(text) > 1000 or text.count("*") > 1 or ("*" in text and not text.endswith("*")):
+        raise BadInput(f"Line {number}: * may stand once, at the end of a path")
+    seen: set[str] = set()
+    parts: list[str] = []
+    for part in re.split(r"(:[A-Za-z_][A-Za-z0-9_]*|\*)", text):
+        if part == "*":
+            parts.append("(?P<splat>.*)")
+        elif part.startswith(":") and len(part) > 1:
+            if part[1:] in seen:
+                raise BadInput(f"Line {number}: {part} stands twice")
+            seen.add(part[1:])
+            parts.append(f"(?P<{part[1:]}>[^/]+)")
+        else:
+            parts.append(re.escape(part))
+    expression = "".join(parts)
+    if expression.endswith("/(?P<splat>.*)"):
+        # "/a/*" is also what "/a" is asked under.
+        expression = expression[: -len("/(?P<splat>.*)")] + "(?:/(?P<splat>.*))?"
+    try:
+        return re.compile(expression, re.DOTALL)
+    except re.error as error:
+        raise BadInput(f"Line {number}: the path cannot be used: {error}") from error

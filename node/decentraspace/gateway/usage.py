@@ -1,0 +1,61 @@
+"""What a worker served, counted per site and handed to the node once a second, exactly once.
+
+A batch has this worker's name and a number, is sent again until the node says it is on disk, and only
+then is the next one made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+from decentraspace.gateway.control import ControlClient
+
+_EVERY = 1.0  # seconds
+_DEADLINE = 10.0
+_ROWS_MOST = 20_000  # per batch: what fits a frame
+
+
+class UsageCounter:
+    """`add` is on the hot path: one dictionary look-up."""
+
+    def __init__(self, control: ControlClient) -> None:
+        self._control = control
+        self._worker = uuid.uuid4().hex
+        self._number = 0
+        self._counts: dict[tuple[str, int], list[int]] = {}
+        self._batch: list[list[str | int]] | None = None
+
+    def add(self, site: str, status: int, size: int) -> None:
+        """One answer of `size` body bytes. `site` is a site id, or empty for content asked for by CID."""
+        key = (site, status // 100)
+        counts = self._counts.get(key)
+        if counts is None:
+            self._counts[key] = [1, size]
+        else:
+            counts[0] += 1
+            counts[1] += size
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            while await self.flush():
+                pass
+
+    async def flush(self) -> bool:
+        """Hand over one batch; whether there may be more to hand over now."""
+        if self._batch is None:
+            if not self._counts:
+                return False
+            # Counts are at most a second old when they leave: their hour is this one.
+            hour = int(time.time()) // 3600
+            keys = list(self._counts)[:_ROWS_MOST]
+            self._batch = [[site, hour, status, *self._counts.pop((site, status))] for site, status in keys]
+            self._number += 1
+        done = await self._control.ask(
+            "usage", _DEADLINE, worker=self._worker, number=self._number, rows=self._batch
+        )
+        if done:
+            self._batch = None
+        return done and bool(self._counts)
