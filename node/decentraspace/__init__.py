@@ -1,6 +1,6 @@
 """DecentraSpace: a node with which independent operators host the web together.
 
-`hookimpl` marks a plugin's functions as hooks; every hook is in `decentraspace.hookspecs`.
+For plugin authors: `hookimpl` marks a hook's implementation; see `decentraspace.hookspecs`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import pluggy
 
 __version__ = "0.1.0"
 
-hookimpl = pluggy.HookimplMarker("decentraspace")
+PROJECT = "decentraspace"
+hookimpl = pluggy.HookimplMarker(PROJECT)
 
 __all__ = ["__version__", "hookimpl"]
