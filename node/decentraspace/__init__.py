@@ -1,6 +1,6 @@
 """DecentraSpace: a node with which independent operators host the web together.
 
-For plugin authors: `hookimpl` marks a hook's implementation; see `decentraspace.hookspecs`.
+`hookimpl` marks a plugin's functions as hooks; every hook is in `decentraspace.hookspecs`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import pluggy
 
 __version__ = "0.1.0"
 
-PROJECT = "decentraspace"
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker("decentraspace")
 
 __all__ = ["__version__", "hookimpl"]

@@ -1,142 +1,349 @@
-"""Every hook: the contract with plugin authors.
+"""Every hook of the node: the contract with authors of plugins.
 
-An implementation is a function of the same name, marked `@hookimpl`, taking any of the arguments by name;
-where the hook is `async`, it may be `async def` (on trio) or an ordinary function. Each call runs in a
-thread of its own under `plugins.timeout` seconds; what raises, takes longer or returns something else
-than said here is logged with the plugin's name and left out. CIDs are text (base32), owners 0x… text,
-money integer credits (10^-6 USD), times Unix seconds. `node` is `decentraspace.public.NodeAPI`.
+A plugin implements any of these under the same name, marked `@hookimpl`, with any of the arguments named
+here, in any order. `async def` here means `async def` there, and `def` means `def`; an event may be either.
+CIDs and addresses are text; money is integer credits (10^-6 USD); times are integer Unix seconds. What a hook
+returns is checked against `returns` and copied; None says "not mine". Arguments are never to be changed.
+
+Each hook runs in its plugin's own thread and trio loop, and has `deadline` seconds (None: the setting
+`plugins.timeout`), after which it is cancelled. Raise an error of `decentraspace.errors` to refuse; any other
+exception is a failure, and so are a missed deadline and a value that makes no sense. Events are delivered one
+by one in their order, after the fact, and nobody waits for them. See docs/reference/hooks.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
+
+from decentraspace import shapes
+from decentraspace.routes import Route
+from decentraspace.shapes import Shape, integer, list_of, one_of, optional, record, text
 
 if TYPE_CHECKING:
     import click
 
-    from decentraspace.public import ApiRoute, NodeAPI
+    from decentraspace.ledger.usage import UsageRow
+    from decentraspace.public import NodeAPI
 
-hookspec = pluggy.HookspecMarker("decentraspace")
+PROJECT = "decentraspace"
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+_Spec = TypeVar("_Spec", bound=Callable[..., Any])
 
 
-@hookspec
+@dataclass(frozen=True)
+class Hook:
+    """`kind`: "async", "sync" or "event". `deadline`: seconds, or None for the setting plugins.timeout."""
+
+    name: str
+    kind: Literal["async", "sync", "event"]
+    signature: inspect.Signature
+    returns: Shape
+    deadline: float | None
+    doc: str
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        return frozenset(self.signature.parameters)
+
+    @property
+    def declaration(self) -> str:
+        """As one writes it: `async def name(argument: type, …) -> type`."""
+        signature = str(self.signature).replace("'", "")
+        return f"{'async def' if self.kind == 'async' else 'def'} {self.name}{signature}"
+
+
+HOOKS: dict[str, Hook] = {}
+
+
+def _hook(
+    returns: Shape = shapes.NOTHING, *, deadline: float | None = None, event: bool = False
+) -> Callable[[_Spec], _Spec]:
+    def mark(function: _Spec) -> _Spec:
+        kind: Literal["async", "sync", "event"] = "event" if event else "sync"
+        if inspect.iscoroutinefunction(function):
+            kind = "async"
+        HOOKS[function.__name__] = Hook(
+            function.__name__,
+            kind,
+            inspect.signature(function),
+            returns,
+            deadline,
+            inspect.getdoc(function) or "",
+        )
+        return hookspec(function)
+
+    return mark
+
+
+# -- life of the node
+
+
+@_hook()
 async def node_started(node: NodeAPI) -> None:
-    """The node serves. Returns nothing."""
+    """The node serves and takes deploys. Connect, look at `node.config`, `node.start_soon` what runs on."""
 
 
-@hookspec
+@_hook()
 async def node_stopping(node: NodeAPI) -> None:
-    """The node is about to end; not called when it is killed. Returns nothing."""
+    """The node is about to stop; what `start_soon` started is cancelled afterwards."""
 
 
-@hookspec
-def api_routes(node: NodeAPI) -> Sequence[ApiRoute]:
-    """Endpoints below /plugins/NAME/ of the HTTP API. Called once, at start."""
+# -- HTTP and command line
 
 
-@hookspec
+@_hook(shapes.instances_of(Route, 100))
+def api_routes(node: NodeAPI) -> list[Route] | None:
+    """HTTP endpoints to add to the node's API; asked once, at start. A path that exists is skipped."""
+
+
+@_hook()
 def cli_commands(group: click.Group) -> None:
-    """Add commands to `group`, the command line. Called when a command is asked for that is not built in."""
+    """Add commands to `group` (empty, of this plugin alone); they become subcommands of `decentraspace`.
+
+    Called in the command-line program, where there is no node. A name that exists already is skipped.
+    """
 
 
-@hookspec
-async def storage_pin(cid: str, node: NodeAPI) -> bool:
-    """Keep a copy of the DAG under `cid`, which is whole at this node (`node.walk`). True: it is kept."""
+# -- content
+
+PIN_STATES = ("pinned", "queued", "failed")
 
 
-@hookspec
-async def storage_unpin(cid: str, node: NodeAPI) -> bool:
-    """The copy of `cid` is no longer needed. True: it was let go."""
+@_hook(optional(one_of(*PIN_STATES)))
+async def storage_pin(cid: str, node: NodeAPI) -> str | None:
+    """Keep the DAG under `cid`, whose blocks the node holds, in another place as well. Repeatable.
+
+    Returns "pinned" when it is there in full, "queued" when it is written down durably and will be,
+    "failed" when it will not. Do what takes long in the background.
+    """
 
 
-@hookspec
-async def storage_fetch(cid: str, node: NodeAPI) -> bool:
-    """Bring the DAG under `cid` to this node (`node.put_block`). True: all of it was put."""
+@_hook(optional(shapes.BOOLEAN))
+async def storage_unpin(cid: str, node: NodeAPI) -> bool | None:
+    """The node no longer needs the DAG under `cid` kept elsewhere; whether it had been. Repeatable."""
 
 
-@hookspec
-async def storage_status(cid: str, node: NodeAPI) -> Mapping[str, Any]:
-    """How the copy of `cid` is: {"state": "pinned" | "pinning" | "absent" | "failed", ...details}."""
+@_hook(optional(shapes.COUNT), deadline=600.0)
+async def storage_fetch(cid: str, node: NodeAPI) -> int | None:
+    """Bring the DAG under `cid` into the node's store (`node.import_car`, `node.put_blocks`).
+
+    Returns the number of blocks that arrived, or None when the place does not have it. The node checks
+    completeness itself.
+    """
 
 
-@hookspec
-async def name_resolve(name: str, node: NodeAPI) -> Mapping[str, Any]:
-    """What a host name shows: {"site": site id} or {"root": CID}, and "ttl" in seconds; {} if not known."""
+@_hook(
+    optional(
+        record(
+            {"service": text(200), "reachable": shapes.BOOLEAN},
+            {
+                "pinned": shapes.COUNT,
+                "queued": shapes.COUNT,
+                "failed": shapes.COUNT,
+                "detail": text(2000),
+            },
+        )
+    )
+)
+async def storage_status(node: NodeAPI) -> dict[str, Any] | None:
+    """How the other place is: its name, whether it answers, and how many DAGs are in which state."""
 
 
-@hookspec
-async def name_owner(name: str, node: NodeAPI) -> str:
-    """The wallet that owns a name, or an empty text."""
+# -- names
+
+_PURCHASE = record(
+    {"status": one_of("done", "pending", "refused"), "reference": shapes.REFERENCE},
+    {"expires": shapes.TIME, "detail": text(2000)},
+)
 
 
-@hookspec
-async def name_quote(name: str, years: int, node: NodeAPI) -> Mapping[str, Any]:
-    """What a name costs: {"credits": integer, "available": bool}; {} if this plugin does not sell it."""
+@_hook(
+    optional(
+        record({"kind": one_of("site", "ipfs"), "value": text(253)}, {"ttl": integer(0, 86400, "seconds")})
+    )
+)
+async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
+    """What `name` (lower case, no trailing dot) stands for now: a site's host label or id, or a CID."""
 
 
-@hookspec
-async def name_purchase(name: str, owner: str, years: int, node: NodeAPI) -> Mapping[str, Any]:
-    """Buy a name for `owner`: {"name", "expires"}; {} if this plugin does not sell it."""
+@_hook(optional(shapes.ADDRESS))
+async def name_owner(name: str, node: NodeAPI) -> str | None:
+    """The wallet that owns `name` in the system this plugin speaks for."""
 
 
-@hookspec
-def name_instructions(name: str, node: NodeAPI) -> Sequence[str]:
-    """Sentences that tell an owner what to do to link `name`."""
+@_hook(
+    optional(
+        record(
+            {"available": shapes.BOOLEAN, "credits": shapes.CREDITS, "years": integer(1, 100)},
+            {"valid_until": shapes.TIME, "detail": text(2000)},
+        )
+    )
+)
+async def name_quote(name: str, years: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Whether `name` can be had for `years`, and for how many credits."""
 
 
-@hookspec
-def payment_methods(node: NodeAPI) -> Sequence[Mapping[str, Any]]:
-    """Ways to pay: [{"id", "title", "fee": credits, ...}]."""
+@_hook(optional(_PURCHASE), deadline=120.0)
+async def name_purchase(name: str, years: int, owner: str, key: str, node: NodeAPI) -> dict[str, Any] | None:
+    """Buy or renew `name` for `owner`. `key` is unique to the purchase: the same key never buys twice."""
 
 
-@hookspec
-async def payment_recharge(owner: str, amount: int, method: str, node: NodeAPI) -> Mapping[str, Any]:
-    """Begin to buy `amount` credits: what the payer does next ({"url"} or {"transaction"}); {} if not this method."""
+@_hook(
+    optional(
+        list_of(
+            record({"type": text(20), "host": shapes.NAME, "value": text(1000)}, {"note": text(1000)}), 50
+        )
+    )
+)
+def name_instructions(name: str, site: str, node: NodeAPI) -> list[dict[str, str]] | None:
+    """The records that the owner of `name` has to enter for it to show `site`, a host label."""
 
 
-@hookspec
-async def payment_webhook(headers: Mapping[str, str], body: bytes, node: NodeAPI) -> bool:
-    """A payment provider calls. True: it was ours, authentic, and is booked."""
+# -- payments
+
+_PAYMENT_STATES = one_of("done", "pending", "refused")
 
 
-@hookspec
-async def ledger_settle(charges: Sequence[Mapping[str, Any]], node: NodeAPI) -> Sequence[str]:
-    """Settle charges ({"id", "owner", "credits"}) on chain; the ids that are settled."""
+@_hook(
+    list_of(
+        record(
+            {"id": text(40, r"[a-z][a-z0-9_-]*", "an identifier"), "title": text(200)},
+            {
+                "currency": text(20),
+                "fee_credits": shapes.CREDITS,
+                "address": shapes.ADDRESS,
+                "detail": text(2000),
+            },
+        ),
+        50,
+    )
+)
+def payment_methods(node: NodeAPI) -> list[dict[str, Any]] | None:
+    """Ways to pay that this plugin offers, with fixed fee and receiving address where there are."""
 
 
-@hookspec
-async def chain_events(cursor: str, node: NodeAPI) -> Mapping[str, Any]:
-    """Events of the chain after `cursor`: {"cursor": text, "events": [...]}."""
+@_hook(
+    optional(
+        record(
+            {"status": _PAYMENT_STATES, "reference": shapes.REFERENCE},
+            {"url": shapes.URL, "transaction": text(20_000), "detail": text(2000)},
+        )
+    ),
+    deadline=60.0,
+)
+async def payment_recharge(
+    method: str, owner: str, credits: int, key: str, node: NodeAPI
+) -> dict[str, Any] | None:
+    """Begin a payment of `credits` by `owner`; None for a method of another plugin.
+
+    Returns a URL to pay at or a transaction to sign. `key` as in `name_purchase`.
+    """
 
 
-@hookspec
-async def deploy_source(spec: Mapping[str, Any], node: NodeAPI) -> str:
-    """Fetch a deploy's content from elsewhere and put its blocks; the root CID, or an empty text."""
+@_hook(
+    optional(
+        record(
+            {"status": _PAYMENT_STATES, "reference": shapes.REFERENCE},
+            {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+        )
+    ),
+    deadline=60.0,
+)
+async def payment_webhook(
+    method: str, headers: dict[str, str], body: bytes, node: NodeAPI
+) -> dict[str, Any] | None:
+    """A payment service called. Check its signature (Forbidden if wrong), then say what was paid by whom.
+
+    The same `reference` is credited once, however often it is reported.
+    """
 
 
-@hookspec
-async def site_deployed(site: str, root: str, node: NodeAPI) -> None:
-    """This node has taken a deploy of `site` (a site id) with content `root`. Returns nothing."""
+@_hook(
+    optional(
+        list_of(
+            record({"owner": shapes.ADDRESS, "credits": shapes.CREDITS, "reference": shapes.REFERENCE}),
+            10_000,
+        )
+    ),
+    deadline=300.0,
+)
+async def ledger_settle(charges: list[dict[str, Any]], node: NodeAPI) -> list[dict[str, Any]] | None:
+    """Collect `charges`; those that were settled.
+
+    A charge: {"owner": address, "credits": cumulative, "root": Merkle root of its usage records, as hex}.
+    """
 
 
-@hookspec
-async def record_accepted(kind: str, cid: str, node: NodeAPI) -> None:
-    """A record from another node was verified and stored. Returns nothing."""
+@_hook(
+    optional(
+        record(
+            {
+                "next_block": integer(0, 2**63 - 1, "block to go on from"),
+                "events": list_of(
+                    record(
+                        {
+                            "block": integer(0, 2**63 - 1),
+                            "block_hash": text(66, r"0x[0-9a-f]{64}", "a hash"),
+                            "transaction": text(66, r"0x[0-9a-f]{64}", "a hash"),
+                            "index": integer(0, 2**31),
+                            "kind": text(60),
+                        },
+                        {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+                    ),
+                    10_000,
+                ),
+            }
+        )
+    ),
+    deadline=120.0,
+)
+async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Final events of the contracts from block `from_block` on, and where to go on. Repeatable."""
 
 
-@hookspec
-async def usage_recorded(rows: Sequence[Any], node: NodeAPI) -> None:
-    """Usage was counted durably: rows with site, hour, status, requests, bytes. Returns nothing."""
+# -- deploys
 
 
-@hookspec
-async def credit_depleted(owner: str, node: NodeAPI) -> None:
-    """An owner's credit is used up. Returns nothing."""
+@_hook(
+    optional(record({"directory": text(4096)}, {"revision": text(200), "message": text(10_000)})),
+    deadline=900.0,
+)
+async def deploy_source(spec: dict[str, Any], node: NodeAPI) -> dict[str, Any] | None:
+    """Get what is to be deployed; None for a `spec["kind"]` of another plugin.
+
+    Returns a directory below `node.data_dir`, which is the node's to read until the next call.
+    """
 
 
-@hookspec
-async def service_paused(owner: str, service: str, node: NodeAPI) -> None:
-    """A service of an owner was paused. Returns nothing."""
+# -- events
+
+
+@_hook(event=True)
+def site_deployed(site: str, root: str, node: NodeAPI) -> None:
+    """A deploy was acknowledged by this node. `site`: site id; `root`: CID."""
+
+
+@_hook(event=True)
+def record_accepted(kind: str, cid: str, node: NodeAPI) -> None:
+    """A record of another node was verified and stored. `kind`: such as "site"; `cid`: the record's own."""
+
+
+@_hook(event=True)
+def usage_recorded(rows: list[UsageRow], node: NodeAPI) -> None:
+    """The gateway reported what it served; rows as in `decentraspace.ledger.usage`."""
+
+
+@_hook(event=True)
+def credit_depleted(owner: str, needed: int, node: NodeAPI) -> None:
+    """`owner` has run out of credit; `needed` credits are missing."""
+
+
+@_hook(event=True)
+def service_paused(owner: str, service: str, site: str, node: NodeAPI) -> None:
+    """A service of `owner` was paused for want of credit. `site`: site id, or "" for all."""

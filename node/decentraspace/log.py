@@ -1,9 +1,10 @@
-"""Logging: structlog to standard error, for people or as JSON; other libraries only when they warn."""
+"""Logging: structlog on standard error, for people (`console`) or machines (`json`, one object a line)."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -11,31 +12,66 @@ from decentraspace.config import LogConfig
 from decentraspace.errors import ConfigError
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_TEXT_MOST = 10_000  # characters of one value: what a log line carries may come from the network
 
 
 def configure(config: LogConfig) -> None:
-    """ConfigError for a level or format that is not known."""
-    if config.level not in _LEVELS or config.format not in ("console", "json"):
-        raise ConfigError(f"log.level is one of {', '.join(_LEVELS)}; log.format is console or json")
+    """Set up structlog, and the standard library's logging to go the same way. ConfigError if impossible."""
+    if config.level not in _LEVELS:
+        raise ConfigError(f"log.level is {config.level!r}", hint=f"Use one of {', '.join(_LEVELS)}.")
+    if config.format not in {"console", "json"}:
+        raise ConfigError(f"log.format is {config.format!r}", hint="Use console or json.")
     level = _LEVELS[config.level]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if config.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    if config.format == "json":
+        last: list[Any] = [structlog.processors.dict_tracebacks, _bounded, _json()]
+    else:
+        last = [_bounded, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            foreign_pre_chain=shared,
+        )
     )
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    # Libraries say a lot at "info" (every HTTP request, every peer): theirs only when something is wrong.
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger("decentraspace").setLevel(level)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    # A peer that goes away is no news, but these say so at warning or error.
-    for name in ("libp2p", "multiaddr", "httpx", "httpcore", "hypercorn", "zeroconf", "quart"):
-        logging.getLogger(name).setLevel(logging.CRITICAL if level > 10 else logging.INFO)
+
+
+def _json() -> Any:
+    return structlog.processors.JSONRenderer(default=_readable)
+
+
+def _readable(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)
+
+
+def _bounded(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Cut long values; one line per event even if a value has line breaks (console escapes them itself)."""
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > _TEXT_MOST:
+            event[key] = value[:_TEXT_MOST] + "…"
+        elif isinstance(value, bytes):
+            event[key] = value[:_TEXT_MOST].hex()
+    return event

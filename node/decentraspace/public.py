@@ -1,78 +1,114 @@
-"""What plugins may use of a node: small, blocking (hooks run in threads of their own), and stable."""
+"""What plugins are given of the node: small, typed, read-only, and safe to call from any thread.
+
+NodeAPI                           the `node` argument of every hook
+Route, HttpRequest, HttpResponse  for plugins that answer HTTP (`api_routes`)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import structlog
 
+from decentraspace.content import car, reader
 from decentraspace.content import cid as cids
-from decentraspace.content import reader
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import DecentraSpaceError
+from decentraspace.errors import TooLarge, Unavailable
+from decentraspace.routes import HttpRequest, HttpResponse, Route
 
-__all__ = ["ApiRequest", "ApiResponse", "ApiRoute", "DecentraSpaceError", "NodeAPI"]
+__all__ = ["HttpRequest", "HttpResponse", "NodeAPI", "Route", "freeze"]
 
-
-class ApiRequest(NamedTuple):
-    """A request to a plugin's endpoint. `owner`: the wallet logged in (0x…), or None."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    owner: str | None
+_NO_BLOCKS = "There is no node behind this call, and so no blocks"
 
 
-class ApiResponse(NamedTuple):
-    """`body`: something JSON can say."""
-
-    body: Any
-    status: int = 200
-
-
-class ApiRoute(NamedTuple):
-    """`path`: below /plugins/NAME, starts and ends with a slash; `handler(request)` gives an ApiResponse."""
-
-    method: str
-    path: str
-    handler: Callable[[ApiRequest], ApiResponse]
+def freeze(value: Any) -> Any:
+    """A copy that cannot be changed: tables become read-only mappings, lists tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: freeze(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeAPI:
-    """One plugin's view of its node. `settings`: its table `[plugin.NAME]`; `data_dir`: a folder of its own."""
+    """The node, as one plugin sees it.
+
+    plugin    the plugin's own name
+    config    its table `[plugin.NAME]` of the configuration, read-only
+    data_dir  a folder of its own, mode 0700, which outlives restarts
+    peer_id   the node's libp2p peer id ("12D3Koo…")
+    network   the network's name ("devnet")
+    log       a structlog logger that names the plugin
+    state     a dict of its own for this node, lost at restart: clients, caches
+    start_soon(function, *args)  runs `await function(*args)` beside the hooks until the node stops; an
+              exception in it is counted as a failure of the plugin
+
+    CIDs are text. The functions on blocks block: call them by `trio.to_thread.run_sync` in async hooks.
+    """
 
     plugin: str
-    version: str
+    config: Mapping[str, Any]
+    data_dir: Path
     peer_id: str
     network: str
-    settings: Mapping[str, Any]
-    data_dir: Path
-    _blocks: BlockStore
+    start_soon: Callable[..., None]
+    log: Any = field(repr=False, default_factory=lambda: structlog.get_logger("decentraspace.plugin"))
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+    _blocks: BlockStore | None = field(default=None, repr=False)
 
     @property
-    def log(self) -> Any:
-        """A structlog logger that names the plugin."""
-        return structlog.get_logger("decentraspace.plugin").bind(plugin=self.plugin)
+    def blocks(self) -> BlockStore:
+        """The block store itself. Prefer the functions below, which stay as they are."""
+        if self._blocks is None:
+            raise Unavailable(_NO_BLOCKS)
+        return self._blocks
 
     def get_block(self, cid: str) -> bytes | None:
-        """A block of this node's store, or None. BadInput for a malformed CID."""
-        return self._blocks.get(cids.parse(cid))
+        """The block's bytes, or None when it is not stored here."""
+        return self.blocks.get(cids.parse(cid))
 
-    def put_block(self, cid: str, data: bytes) -> None:
-        """Store a block, durably. Unprocessable if it does not match its CID; QuotaExceeded."""
-        self._blocks.put_many([(cids.parse(cid), data)], verify=True)
+    def put_blocks(self, blocks: Iterable[tuple[str, bytes]]) -> int:
+        """Verify and store (CID, bytes) pairs; how many were new. Durable when it returns.
 
-    def walk(self, root: str) -> Iterator[tuple[str, bytes]]:
-        """(CID, block) of all blocks under `root`, depth first, each once. BlockMissing."""
-        for cid, data in reader.walk(self._blocks.get_or_raise, cids.parse(root)):
-            yield cids.to_text(cid), data
+        Unprocessable for bytes that do not match, TooLarge for a block over 2 MiB, QuotaExceeded. What no
+        pin references is collected after `storage.gc_grace` seconds.
+        """
+        return self.blocks.put_many(((cids.parse(cid), data) for cid, data in blocks), verify=True)
 
-    def missing(self, root: str) -> list[str]:
-        """Blocks under `root` that are not here and whose parents are; at most 1000."""
-        return [cids.to_text(cid) for cid in self._blocks.missing(cids.parse(root))]
+    def has_dag(self, cid: str) -> bool:
+        """Whether every block of the DAG is stored here."""
+        return not self.blocks.missing(cids.parse(cid), limit=1)
+
+    def pinned(self) -> set[str]:
+        """Roots of all DAGs this node pins."""
+        return {cids.to_text(root) for root, _ in self.blocks.pins()}
+
+    def export_car(self, cid: str) -> Iterator[bytes]:
+        """The DAG as the chunks of a CAR (version 1), depth first. BlockMissing when a block is not here."""
+        root = cids.parse(cid)
+        yield car.header([root])
+        for block_cid, data in reader.walk(self.blocks.get_or_raise, root):
+            yield car.frame(block_cid, data)
+
+    def import_car(self, chunks: Iterable[bytes], *, max_bytes: int) -> int:
+        """Verify and store a CAR block by block; how many blocks it had. Durable when it returns.
+
+        Holds at most 16 MiB. BadInput or Unprocessable for a CAR that is malformed or lies, TooLarge beyond
+        `max_bytes`; blocks that came before the error may be stored, unreferenced.
+        """
+        decoder, writer, size, count = car.CarDecoder(), self.blocks.writer(), 0, 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(f"The CAR has more than {max_bytes} bytes")
+            for cid, data in decoder.feed(chunk):
+                writer.put(cid, data)
+                count += 1
+        decoder.close()
+        writer.flush()
+        return count
