@@ -1,0 +1,112 @@
+"""Uploads that may be interrupted: a file per upload on disk, its length the offset to go on from.
+
+`append` returns after fsync, so an offset that was told survives `kill -9`. What nobody finishes is
+removed after a day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from decentraspace.errors import BadInput, Conflict, NotFound, TooLarge
+
+_ID = re.compile(r"[0-9a-f]{32}")
+LIFETIME = 86400  # seconds
+
+
+@dataclass(frozen=True)
+class UploadInfo:
+    """`owner`: hexadecimal address; `length`: bytes in all, None while not known."""
+
+    owner: str
+    content_type: str
+    length: int | None
+    created: int
+
+
+class UploadStore:
+    """Blocking. One writer per upload at a time, which the caller sees to."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self._folder, self._max = folder, max_bytes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def create(self, owner: bytes, content_type: str, length: int | None) -> str:
+        """A new upload's id. TooLarge if `length` is beyond the limit."""
+        if length is not None and length > self._max:
+            raise TooLarge(f"An upload may have {self._max} bytes")
+        name = secrets.token_hex(16)
+        self.path(name).touch(0o600)
+        info = UploadInfo(owner.hex(), content_type, length, int(time.time()))
+        fresh = self._folder / f"{name}.new"
+        fresh.write_text(json.dumps(asdict(info)))
+        fresh.rename(self._folder / f"{name}.json")
+        return name
+
+    def path(self, name: str) -> Path:
+        """Where the bytes lie."""
+        if not _ID.fullmatch(name):
+            raise NotFound("There is no such upload")
+        return self._folder / f"{name}.part"
+
+    def info(self, name: str, owner: bytes) -> UploadInfo:
+        """NotFound unless it exists and belongs to `owner`."""
+        self.path(name)
+        try:
+            info = UploadInfo(**json.loads((self._folder / f"{name}.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise NotFound("There is no such upload", hint="Begin it again.") from error
+        if info.owner != owner.hex():
+            raise NotFound("There is no such upload")
+        return info
+
+    def offset(self, name: str) -> int:
+        try:
+            return self.path(name).stat().st_size
+        except FileNotFoundError as error:
+            raise NotFound("There is no such upload", hint="Begin it again.") from error
+
+    def append(self, name: str, offset: int, chunks: Iterable[bytes]) -> int:
+        """Add bytes at `offset`, which must be where the upload ends; the new offset, synced.
+
+        Conflict (with the right `offset`) otherwise; TooLarge beyond the limit.
+        """
+        here = self.offset(name)
+        if offset != here:
+            raise Conflict(f"The upload goes on at byte {here}", slug="wrong-offset", offset=here)
+        with self.path(name).open("ab") as file:
+            try:
+                for chunk in chunks:
+                    here += len(chunk)
+                    if here > self._max:
+                        raise TooLarge(f"An upload may have {self._max} bytes")
+                    file.write(chunk)
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+        return here
+
+    def remove(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+    def expire(self, now: float) -> int:
+        """Remove what was not touched for a day; how many."""
+        gone = 0
+        for path in self._folder.glob("*.part"):
+            try:
+                if path.stat().st_mtime < now - LIFETIME:
+                    self.remove(path.stem)
+                    gone += 1
+            except FileNotFoundError:
+                continue
+            except BadInput:
+                path.unlink(missing_ok=True)
+        return gone
