@@ -18,7 +18,7 @@ from decentraspace.plugins.health import PluginInfo
 from decentraspace.plugins.loading import NAME, Candidate, Implementation, candidates
 from decentraspace.plugins.member import Member
 from decentraspace.plugins.runner import Outcome
-from decentraspace.public import NodeAPI, freeze
+from decentraspace.public import NodeAPI, StoreGate, freeze
 from decentraspace.routes import HttpRequest, HttpResponse, Route
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class PluginManager:
 
     def __init__(self, config: PluginsConfig, *, grace: float = _GRACE) -> None:
         self._config, self._grace = config, grace
+        self._gate = StoreGate(None)
         self._members: list[Member] = []
         self._hooks: dict[str, list[tuple[Member, Implementation]]] = {name: [] for name in HOOKS}
 
@@ -82,6 +83,7 @@ class PluginManager:
         await trio.to_thread.run_sync(self.load_blocking, node)
 
     def load_blocking(self, node: NodeParts | None = None) -> None:
+        self._gate = StoreGate(node.blocks if node is not None else None)
         for candidate in candidates(self._config):
             self._members.append(self._admit(candidate, node))
         known = {member.name for member in self._members}
@@ -111,7 +113,7 @@ class PluginManager:
             member.health.end("off", "")
         else:
             try:
-                member.node = _api(member, node) if node is not None else None
+                member.node = _api(member, node, self._gate) if node is not None else None
             except OSError as error:
                 member.refuse(f"its data folder cannot be made: {error}")
             else:
@@ -135,6 +137,9 @@ class PluginManager:
         end = time.monotonic() + self._grace
         for runner in runners:
             runner.join(max(0.0, end - time.monotonic()))
+        # The store is closed next: a thread that was left behind must not be reading it then.
+        if not self._gate.close(self._grace):
+            log.warning("plugin_holds_store", hint="A plugin still reads blocks while the node stops.")
 
     # -- calling
 
@@ -233,7 +238,7 @@ class PluginManager:
         return spec, [(member, found) for member, found in self._hooks[hook] if member.health.usable]
 
 
-def _api(member: Member, node: NodeParts) -> NodeAPI:
+def _api(member: Member, node: NodeParts, gate: StoreGate) -> NodeAPI:
     folder = node.config.data_dir / "plugins" / member.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return NodeAPI(
@@ -244,7 +249,7 @@ def _api(member: Member, node: NodeParts) -> NodeAPI:
         network=node.config.network.name,
         start_soon=member.start_soon,
         log=structlog.get_logger(f"decentraspace.plugin.{member.name}").bind(plugin=member.name),
-        _blocks=node.blocks,
+        _store=gate,
     )
 
 
