@@ -65,11 +65,13 @@ class Node:
             )
             self.records = RecordStore(data / "records.sqlite", self.rules, config.records)
             self._closing.callback(self.records.close)
-            self.sessions = Sessions(data / "sessions.sqlite", self.rules, self.key.peer_id, config.api)
+            self.sessions = Sessions(
+                data / "sessions.sqlite", self.rules, self.key.peer_id, config.api.token_lifetime
+            )
             self._closing.callback(self.sessions.close)
             self.usage = UsageStore(data / "usage.sqlite")
             self._closing.callback(self.usage.close)
-            self.uploads = UploadStore(data / "uploads")
+            self.uploads = UploadStore(data / "uploads", max_bytes=config.api.max_upload)
             self.plugins = PluginManager(config.plugins)
             self.fetcher = Fetcher(self.blocks, self._providers, config.network.allow_private)
             self.network = Network(config.network, self.key, self.records, self._on_accepted)
@@ -197,14 +199,15 @@ async def run_node(config: Config, passphrase: bytes | None = None) -> int:
         node = await trio.to_thread.run_sync(Node, config, passphrase)
     except DecentraSpaceError as error:
         return _complain(error)
+    code = 0
     try:
         with node:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_until_signal, nursery.cancel_scope)
                 nursery.start_soon(node.run)
     except* DecentraSpaceError as group:
-        return _complain(_first(group))
-    return 0
+        code = _complain(_first(group))
+    return code
 
 
 async def _until_signal(scope: trio.CancelScope) -> None:

@@ -26,10 +26,10 @@ from decentraspace.content.siteindex import SiteEntry, SiteIndex
 from decentraspace.errors import BadInput, Conflict, DecentraSpaceError, Forbidden, NotFound, PaymentRequired
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
+from decentraspace.identity.siwe import rfc3339
 from decentraspace.network.fetch import Fetcher
-from decentraspace.records.codec import record_cid
-from decentraspace.records.schema import Receipt, Revocation, SiteManifest
-from decentraspace.records.signing import sign_receipt, sponsor
+from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.signing import sign_announcement, sign_receipt, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead
 from decentraspace.records.verdict import NetworkRules, RecordRefused, verify
 
@@ -77,6 +77,7 @@ class Hosting:
         self._attempts: dict[bytes, int] = {}
         self._send, self._receive = trio.open_memory_channel[tuple[str, str]](float("inf"))
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
+        self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
         self.reconciled = False
 
     # -- taking deploys
@@ -99,6 +100,7 @@ class Hosting:
                 self._check_turn(manifest, head)
                 await trio.to_thread.run_sync(self._check_limits, owner, manifest)
                 await self._pin(manifest.root, verified.cid)
+                self._mirror("storage_pin", manifest.root)
                 head = await self._commit(record, verified.cid, manifest)
             await trio.to_thread.run_sync(self._point, head)
             receipt = await self._receipt(head)
@@ -159,7 +161,6 @@ class Hosting:
                 slug="missing-blocks",
                 missing=[cids.to_text(c) for c in missing or [error.cid]],
             ) from error
-        await self._emit("storage_pin", cid=cids.to_text(root))
 
     async def _commit(self, record: bytes, manifest_cid: bytes, manifest: SiteManifest) -> SiteHead:
         try:
@@ -176,6 +177,19 @@ class Hosting:
                 slug="superseded",
             )
         return head
+
+    async def announce(self, announcement: NodeAnnouncement) -> None:
+        """Tell the network who and where this node is."""
+        await self._add_and_publish(sign_announcement(announcement, self.key, self.rules))
+
+    async def resolve_host(self, label: str) -> bool:
+        """A visitor asks for a host that the index lacks; whether it is there now."""
+        site_id = label.rpartition("--")[2]
+        head = await trio.to_thread.run_sync(self.records.head, site_id)
+        if head is None or host_label(head) != label:
+            return False
+        await trio.to_thread.run_sync(self._point, head)
+        return True
 
     async def _add_and_publish(self, record: bytes) -> AddResult:
         """Sponsor a record made or taken here: durable in the store first, then gossiped."""
@@ -223,7 +237,7 @@ class Hosting:
                 {
                     "peer_id": peer_id_of(r.key),
                     "bytes": r.body.size,
-                    "created": r.body.created,
+                    "created": rfc3339(r.body.created),
                     "receipt": cids.to_text(r.cid),
                 }
                 for r in receipts
@@ -246,6 +260,7 @@ class Hosting:
             self._enqueue(head.site_id, head.channel)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
+            nursery.start_soon(self._mirror_loop)
             for _ in range(_COPIES_AT_ONCE):
                 nursery.start_soon(self._copy_loop, nursery)
             self.reconciled = True
@@ -302,12 +317,14 @@ class Hosting:
                 return
             await self.fetcher.fetch(head.root, deadline=600.0, max_bytes=2 * head.size + 2**20)
             await self._pin(head.root, head.cid)
+            self._mirror("storage_pin", head.root)
             self._held.add(head.cid)
             self._attempts.pop(head.cid, None)
             log.info("site_copied", site=head.site_id, seq=head.seq, root=cids.to_text(head.root))
         await trio.to_thread.run_sync(self._point, head)
         await self._receipt(head)
-        await trio.to_thread.run_sync(self._trim, head)
+        for root in await trio.to_thread.run_sync(self._trim, head):
+            self._mirror("storage_unpin", root)
 
     def _point(self, head: SiteHead) -> None:
         """Switch the gateway to `head`, in one transaction."""
@@ -316,11 +333,15 @@ class Hosting:
             if self.index.get(host_label(head)) != entry:
                 self.index.put(host_label(head), entry)
 
-    def _trim(self, head: SiteHead) -> None:
+    def _trim(self, head: SiteHead) -> list[bytes]:
+        """Let go of versions beyond those kept; the roots that no pin holds any more. Blocking."""
+        gone: list[bytes] = []
         for version in self.records.history(head.site_id, head.channel)[self.config.hosting.keep_versions :]:
             if version.cid in self._held:
                 self.blocks.unpin(version.root, _pin_name(version.cid))
+                gone.append(version.root)
                 self._held.discard(version.cid)
+        return [root for root in gone if not self.blocks.is_pinned(root)]
 
     async def _receipt(self, head: SiteHead) -> bytes:
         """This node's receipt for `head`, signed once and then always the same."""
@@ -335,6 +356,17 @@ class Hosting:
         if self.config.hosting.receipts:
             await self._add_and_publish(record)
         return record
+
+    def _mirror(self, hook: str, root: bytes) -> None:
+        """Have storage plugins follow, in the background."""
+        try:
+            self._mirror_send.send_nowait((hook, root))
+        except trio.WouldBlock:
+            log.warning("mirror_backlog", root=cids.to_text(root), note="storage plugins are too slow")
+
+    async def _mirror_loop(self) -> None:
+        async for hook, root in self._mirror_queue:
+            await self._emit(hook, cid=cids.to_text(root))
 
     async def _gossip(self) -> None:
         async for envelope in self._outbox:
@@ -351,7 +383,7 @@ def host_label(head: SiteHead) -> str:
 
 
 def describe_head(head: SiteHead) -> dict[str, Any]:
-    """A version of a site as JSON: CIDs as text, owner in EIP-55 form, created in Unix seconds."""
+    """A version of a site as JSON: CIDs as text, owner in EIP-55 form, created in RFC 3339."""
     return {
         "site": head.site_id,
         "label": head.label,
@@ -362,12 +394,10 @@ def describe_head(head: SiteHead) -> dict[str, Any]:
         "root": cids.to_text(head.root),
         "manifest": cids.to_text(head.cid),
         "size": head.size,
-        "created": head.created,
+        "created": rfc3339(head.created),
+        **({"refused": head.refused} if head.refused else {}),
     }
 
 
 def _pin_name(manifest_cid: bytes) -> str:
     return "site:" + cids.to_text(manifest_cid)
-
-
-__all__ = ["Deployed", "Hosting", "describe_head", "host_label", "record_cid"]

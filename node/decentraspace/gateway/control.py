@@ -103,7 +103,7 @@ class ControlServer:
     ) -> None:
         self._path, self._fetch, self._resolve, self._usage = path, fetch, resolve, usage
 
-    async def run(self, *, task_status: Any = None) -> None:
+    async def run(self, *, task_status: Any) -> None:
         """Serve until cancelled."""
         import trio
 
@@ -113,8 +113,7 @@ class ControlServer:
             await listener.bind(str(self._path))
             self._path.chmod(0o600)
             listener.listen(64)
-            if task_status is not None:
-                task_status.started()
+            task_status.started()
             try:
                 await trio.serve_listeners(self._serve, [trio.SocketListener(listener)])
             finally:

@@ -1,0 +1,256 @@
+"""The command line's side of the API: the saved session, logging in, and calls with errors in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decentraspace.errors import BadInput, DecentraSpaceError, Unauthorized, Unavailable
+from decentraspace.identity.delegation import Delegation
+from decentraspace.identity.sessions import sign_proof
+
+if TYPE_CHECKING:
+    import httpx
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+DEFAULT_NODE = "http://127.0.0.1:8090"
+
+
+class ApiProblem(DecentraSpaceError):
+    """A node refused; `document` is its problem document."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(
+            str(document.get("detail") or document.get("title")), hint=str(document.get("hint", ""))
+        )
+        self.document = document
+
+    @property
+    def reason(self) -> str:
+        return str(self.document.get("type", "")).rpartition(":")[2]
+
+
+def home() -> Path:
+    """$DECENTRASPACE_HOME, or decentraspace/ in the user's configuration folder."""
+    if named := os.environ.get("DECENTRASPACE_HOME"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "decentraspace"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A login on this machine. `key`: the session key, hexadecimal; times in Unix seconds."""
+
+    node: str
+    network: str
+    chain_id: int
+    siwe_domain: str
+    owner: str
+    scope: str
+    expires: int
+    message: str
+    signature: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The network's name: what records are signed for."""
+        return self.network
+
+    @property
+    def delegation(self) -> Delegation:
+        return Delegation(self.message, bytes.fromhex(self.signature))
+
+    @property
+    def session_key(self) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.key))
+
+    @property
+    def address(self) -> bytes:
+        return bytes.fromhex(self.owner[2:])
+
+
+def _path() -> Path:
+    return home() / "session.json"
+
+
+def save(saved: Saved) -> Path:
+    """Mode 0600, written whole or not at all."""
+    path = _path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(saved), file)
+    fresh.rename(path)
+    (path.parent / "tokens.json").unlink(missing_ok=True)
+    return path
+
+
+def load() -> Saved:
+    """Unauthorized when nobody is logged in, or the login has run out."""
+    try:
+        saved = Saved(**json.loads(_path().read_text()))
+    except FileNotFoundError as error:
+        raise Unauthorized("Nobody is logged in.", hint="Run `decentraspace login`.") from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{_path()} cannot be read.", hint="Run `decentraspace login` again.") from error
+    if saved.expires <= time.time():
+        raise Unauthorized("The login has run out.", hint="Run `decentraspace login` again.")
+    return saved
+
+
+def forget() -> bool:
+    """Remove session key and tokens; whether there were any."""
+    there = _path().exists()
+    for path in (_path(), home() / "tokens.json"):
+        path.unlink(missing_ok=True)
+    return there
+
+
+class Api:
+    """One node's API. Tokens are kept beside the session, one per node."""
+
+    def __init__(self, node: str, saved: Saved | None = None) -> None:
+        import httpx
+
+        self.node = node.rstrip("/")
+        self._saved = saved
+        timeout = httpx.Timeout(300.0, connect=10.0)
+        self._client = httpx.Client(base_url=self.node, timeout=timeout, follow_redirects=False)
+        self._token: str | None = None
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, value: Any) -> Any:
+        return self._call("POST", path, json=value)
+
+    def stream(self, path: str, pieces: Iterator[bytes], media: str, **query: Any) -> Any:
+        """POST a body made on the way. Cannot be repeated after a 401, so the token is renewed first."""
+        self._log_in(fresh=False)
+        return self._send("POST", path, params=query, content=pieces, headers={"Content-Type": media})
+
+    def _call(self, method: str, path: str, **more: Any) -> Any:
+        if self._saved is not None:
+            self._log_in(fresh=False)
+        try:
+            return self._send(method, path, **more)
+        except ApiProblem as error:
+            if error.document.get("status") != 401 or self._saved is None or self._token is None:
+                raise
+        self._log_in(fresh=True)  # the kept token has run out, or the node was made anew
+        return self._send(method, path, **more)
+
+    def _send(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
+        import httpx
+
+        headers = dict(headers or {})
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            response = self._client.request(method, path, headers=headers, **more)
+        except httpx.ConnectError as error:
+            raise Unavailable(
+                f"No node answers at {self.node}.",
+                hint="Name another with --node, or start one: `decentraspace run`.",
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(
+                f"{self.node}: {error or type(error).__name__}", hint="Run the command again."
+            ) from error
+        return _answer(response)
+
+    def _log_in(self, fresh: bool) -> None:
+        if self._saved is None or (self._token and not fresh):
+            return
+        tokens = _tokens()
+        known = tokens.get(self.node)
+        if (
+            not fresh
+            and known
+            and known["expires"] > time.time() + 60
+            and known["owner"] == self._saved.owner
+        ):
+            self._token = known["token"]
+            return
+        self._token = None
+        answer = self.log_in_with(self._saved)
+        self._token = answer["token"]
+        tokens[self.node] = {
+            "token": answer["token"],
+            "owner": self._saved.owner,
+            "expires": time.time() + 3600,
+        }
+        _keep_tokens(tokens)
+
+    def log_in_with(self, saved: Saved) -> Any:
+        """Challenge, proof, token."""
+        challenge = self._send("GET", "/auth/login/")
+        if challenge["network"] != saved.network:
+            raise BadInput(
+                f"{self.node} is of network {challenge['network']}; the login is for {saved.network}.",
+                hint="Log in again with --node.",
+            )
+        now = int(time.time())
+        proof = sign_proof(
+            saved.session_key, saved.delegation, challenge["audience"], challenge["nonce"], now
+        )
+        import base64
+
+        return self._send(
+            "POST",
+            "/auth/login/",
+            json={
+                "message": saved.message,
+                "signature": "0x" + saved.signature,
+                "nonce": challenge["nonce"],
+                "audience": challenge["audience"],
+                "issued_at": now,
+                "proof": base64.b64encode(proof).decode(),
+            },
+        )
+
+
+def _answer(response: httpx.Response) -> Any:
+    try:
+        value = response.json() if response.content else {}
+    except ValueError:
+        value = None
+    if response.status_code >= 400:
+        if not isinstance(value, dict):
+            value = {"title": f"The node answered {response.status_code}", "status": response.status_code}
+        raise ApiProblem(value)
+    if value is None:
+        raise Unavailable("What answers there is no DecentraSpace node.", hint="Check --node.")
+    return value
+
+
+def _tokens() -> dict[str, Any]:
+    try:
+        value = json.loads((home() / "tokens.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _keep_tokens(tokens: dict[str, Any]) -> None:
+    path = home() / "tokens.json"
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(tokens, file)
+    fresh.rename(path)

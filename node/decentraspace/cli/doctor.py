@@ -1,0 +1,171 @@
+"""`decentraspace doctor`: what is wrong with a node on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from decentraspace.cli.output import emit, json_option, size_of
+from decentraspace.errors import DecentraSpaceError
+
+if TYPE_CHECKING:
+    from decentraspace.config import Config
+
+
+class Finding(NamedTuple):
+    """`state`: ok, warning or wrong; `mend`: what to do."""
+
+    check: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+@click.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@json_option
+def doctor(config_path: Path | None, as_json: bool) -> None:
+    """Check configuration, data folder, key, disk, ports, clock and the running node. Exit code 2 if anything is wrong.
+
+    \b
+    Examples:
+      decentraspace doctor
+      decentraspace doctor --config /etc/decentraspace.toml --json
+    """
+    findings = examine(config_path)
+    marks = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
+    lines = [
+        f"{marks[f.state]} {f.check}: {f.detail}" + (f"\n        {f.mend}" if f.mend else "")
+        for f in findings
+    ]
+    wrong = any(f.state == "wrong" for f in findings)
+    emit({"ok": not wrong, "findings": [f._asdict() for f in findings]}, "\n".join(lines), as_json)
+    if wrong:
+        sys.exit(2)
+
+
+def examine(config_path: Path | None) -> list[Finding]:
+    from decentraspace.config import default_path, load
+
+    path = config_path or default_path()
+    try:
+        config = load(path)
+    except DecentraSpaceError as error:
+        return [Finding("configuration", "wrong", str(error), error.hint or "Correct the file.")]
+    where = str(path) if path else "defaults; there is no configuration file"
+    running = _running(config)
+    checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock]
+    return [
+        Finding("configuration", "ok", where),
+        *(check(config) for check in checks),
+        *([running] if running else _ports(config)),
+    ]
+
+
+def _running(config: Config) -> Finding | None:
+    """The node of this configuration, if it runs."""
+    import httpx
+
+    try:
+        answer = httpx.get(
+            f"http://{_local(config.api.host)}:{config.api.port}/readyz", timeout=3, trust_env=False
+        )
+        facts = answer.json()
+        peer = facts["peer_id"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+    if not facts.get("peers"):
+        mend = "Name a peer in network.bootstrap, or wait for one on the local network."
+        return Finding("node", "warning", f"runs as {peer}, but has no peers", mend)
+    return Finding("node", "ok", f"runs as {peer} with {facts['peers']} peer(s)")
+
+
+def _folder(config: Config) -> Finding:
+    folder = config.data_dir
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        return Finding(
+            "data folder", "wrong", f"{place} cannot be written", "Change its owner, or node.data_dir."
+        )
+    if folder.exists() and folder.stat().st_mode & 0o077:
+        return Finding(
+            "data folder", "warning", f"{folder} can be read by others", f"Run: chmod 700 {folder}"
+        )
+    return Finding("data folder", "ok", str(folder) if folder.exists() else f"{folder} will be made")
+
+
+def _key(config: Config) -> Finding:
+    path = config.data_dir / "node.key"
+    if not path.exists():
+        return Finding("node key", "ok", "will be made at the first start")
+    if path.stat().st_mode & 0o077:
+        return Finding("node key", "wrong", f"{path} can be read by others", f"Run: chmod 600 {path}")
+    return Finding("node key", "ok", str(path))
+
+
+def _disk(config: Config) -> Finding:
+    place = config.data_dir
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < 2**30:
+        return Finding(
+            "disk", "wrong", f"{size_of(free)} free", "Make room: below 1 GB the node cannot work."
+        )
+    if free < config.storage.quota:
+        mend = "Lower storage.quota, or make room."
+        return Finding(
+            "disk", "warning", f"{size_of(free)} free, but the quota is {size_of(config.storage.quota)}", mend
+        )
+    return Finding("disk", "ok", f"{size_of(free)} free")
+
+
+def _clock(_: Config) -> Finding:
+    # Without asking anybody: a clock before this program was made is certainly wrong.
+    if time.time() < 1_767_225_600:
+        return Finding(
+            "clock", "wrong", time.ctime(), "Set the clock: signatures are dated. For example by NTP."
+        )
+    return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def _ports(config: Config) -> list[Finding]:
+    wanted = [
+        ("api.port", config.api.host, config.api.port),
+        ("gateway.port", config.gateway.host, config.gateway.port),
+    ]
+    for address in config.network.listen:
+        parts = address.split("/")
+        if len(parts) > 4 and parts[3] == "tcp" and parts[4].isdigit():
+            wanted.append(("network.listen", parts[2], int(parts[4])))
+    return [_port(*one) for one in wanted]
+
+
+def _port(setting: str, host: str, port: int) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return Finding(
+                setting,
+                "wrong",
+                f"{host}:{port}: {error.strerror}",
+                f"Stop what uses it, or change {setting}.",
+            )
+    return Finding(setting, "ok", f"{host}:{port} is free")
+
+
+def _local(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound

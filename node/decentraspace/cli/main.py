@@ -1,0 +1,108 @@
+"""`decentraspace`: the command line. Commands are imported when they are asked for, so that help is fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from decentraspace import __version__
+from decentraspace.errors import DecentraSpaceError
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+_MODULES = {
+    "cid": "content",
+    "completion": "completion",
+    "demo": "demo",
+    "deploy": "deploy",
+    "doctor": "doctor",
+    "init": "init",
+    "login": "login",
+    "logout": "login",
+    "plugins": "plugins",
+    "revoke": "sites",
+    "rollback": "sites",
+    "run": "run",
+    "sites": "sites",
+    "status": "sites",
+}
+_SUMMARIES = {
+    "cid": "Print the root CID of a file or folder, without storing it.",
+    "completion": "Print the shell's completion script.",
+    "demo": "Start three nodes, deploy, kill one, and go on serving.",
+    "deploy": "Publish a folder as a site.",
+    "doctor": "Say what is wrong with this node, and how to mend it.",
+    "init": "Write a configuration; asks three questions.",
+    "login": "Let a session key publish for your wallet.",
+    "logout": "Forget the session key.",
+    "plugins": "List plugins, their hooks and their health.",
+    "revoke": "Take back what another session key may do.",
+    "rollback": "Publish an earlier version of a site again.",
+    "run": "Run a node until it is stopped.",
+    "sites": "List your sites.",
+    "status": "Versions of a site, and who holds it.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows the built-in commands by name; asks plugins only for others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _MODULES:
+            module = importlib.import_module(f"decentraspace.cli.{_MODULES[cmd_name]}")
+            command: click.Command = getattr(module, cmd_name if cmd_name != "plugins" else "plugins_command")
+            return command
+        return _plugin_commands().get(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    from decentraspace.config import default_path, load
+    from decentraspace.plugins import PluginManager
+
+    manager = PluginManager(load(default_path()).plugins)
+    manager.load_blocking()
+    return {command.name or "": command for command in manager.cli_commands(_MODULES)}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="decentraspace")
+def cli() -> None:
+    """Host the web together: run a node, or publish a site at any of them.
+
+    \b
+    Examples:
+      decentraspace run                      # a node, until Ctrl-C
+      decentraspace login                    # once, with your wallet
+      decentraspace deploy ./public          # a folder becomes a site
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The program: expected failures are one line on standard error and exit code 2."""
+    try:
+        sys.exit(cli.main(arguments, standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except DecentraSpaceError as error:
+        hint = f" {error.hint}" if error.hint else ""
+        click.echo(f"error: {error}{hint}", err=True)
+        sys.exit(EXIT_ERROR)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
