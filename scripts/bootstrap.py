@@ -34,9 +34,12 @@ def missing_system_packages() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "gmp.c")
         source.write_text("#include <gmp.h>\nint main(void) { return 0; }\n")
-        if compiler is None or subprocess.run(
-            [compiler, "-fsyntax-only", str(source)], capture_output=True, check=False
-        ).returncode:
+        if (
+            compiler is None
+            or subprocess.run(
+                [compiler, "-fsyntax-only", str(source)], capture_output=True, check=False
+            ).returncode
+        ):
             missing.append("libgmp-dev")
     return missing
 

@@ -20,9 +20,25 @@ def main() -> int:
         return 0
     SITE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SITE.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
         result = subprocess.run(
-            [*command, "--only-binary=:all:", "--require-hashes", "-r", "requirements/demo.txt", "-d", folder],
+            [
+                *command,
+                "--only-binary=:all:",
+                "--require-hashes",
+                "-r",
+                "requirements/demo.txt",
+                "-d",
+                folder,
+            ],
             cwd=ROOT,
             check=False,
         )

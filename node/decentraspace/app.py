@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -41,6 +41,9 @@ from decentraspace.plugins import PluginManager
 from decentraspace.records.schema import NodeAnnouncement
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -99,14 +102,14 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run every part until cancelled; started when the node serves and takes deploys."""
         try:
             await self._run(task_status)
         finally:
             await self.plugins.close()
 
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, task_status: TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await self.plugins.load(self)
             control = ControlServer(

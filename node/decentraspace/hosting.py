@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -32,6 +32,9 @@ from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, 
 from decentraspace.records.signing import sign_announcement, sign_receipt, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead
 from decentraspace.records.verdict import NetworkRules, RecordRefused, verify
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -254,7 +257,7 @@ class Hosting:
             self._enqueue(head.site_id, head.channel)
         await self._emit("record_accepted", kind=result.record.kind, cid=cids.to_text(result.record.cid))
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await trio.to_thread.run_sync(self.reconcile)
         for head in await trio.to_thread.run_sync(self.records.all_heads):
             self._enqueue(head.site_id, head.channel)

@@ -1,4 +1,4 @@
-"""`kill -9` at random instants during deploy, record write and garbage collection loses nothing acknowledged."""
+"""`kill -9` at any instant of deploys, record writes and collection loses nothing acknowledged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_kill_minus_nine_a_hundred_times(tmp_path: Path) -> None:
     end = time.monotonic() + DEADLINE
     for kill in range(KILLS):
         assert time.monotonic() < end, f"only {kill} kills in {DEADLINE} s"
-        lines = _live_and_die(tmp_path, kill, rng.expovariate(1 / 0.15))
+        lines = _live_and_die(tmp_path, kill, rng.expovariate(1 / 0.1))
         acks = [line.split()[1:] for line in lines if line.startswith("ack ") and len(line.split()) == 5]
         acknowledged.update({int(seq): rest for seq, *rest in acks})
         lives_with_acks += bool(acks)
@@ -64,7 +64,7 @@ def _check(folder: Path, acknowledged: dict[int, list[str]]) -> None:
     with blocks:
         hosting.reconcile()
         owner = Owner(folder / "owner.json", hosting.rules)
-        history = {h.seq: h for h in records.history(owner.site_id, "production")}
+        history = {h.seq: h for h in records.history(owner.site_id, "production", limit=-1)}
         for seq, (root, manifest, _) in acknowledged.items():
             assert cids.to_text(history[seq].cid) == manifest, f"version {seq} was acknowledged and is gone"
             assert cids.to_text(history[seq].root) == root
@@ -82,6 +82,8 @@ def _check(folder: Path, acknowledged: dict[int, list[str]]) -> None:
                 assert cids.digest_matches(cid, data)
         [receipt] = [r for r in records.receipts(history[newest].root) if r.key == hosting.key.public]
         assert cids.to_text(receipt.cid) == acknowledged[newest][2]
-        assert isinstance(verify(receipt.record, hosting.rules).body.root, bytes)
-        assert all(isinstance(verify(h.record, hosting.rules).body, SiteManifest) for h in [head])
+        assert verify(receipt.record, hosting.rules).body.root == history[newest].root
+        manifest = records.record(head.cid)
+        assert manifest is not None
+        assert isinstance(verify(manifest, hosting.rules).body, SiteManifest)
     records.close()

@@ -32,7 +32,7 @@ def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: 
     manager.load_blocking()
     found = manager.describe()
     manager.close_blocking()
-    rows = [(i.name, i.version or "-", i.state, ", ".join(i.hooks) or "-", i.error) for i in found]
+    rows = [(i.name, i.version or "-", i.health, ", ".join(i.hooks) or "-", i.error) for i in found]
     text = (
         table(rows, ("NAME", "VERSION", "HEALTH", "HOOKS", "ERROR")) if rows else "No plugins are installed."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from decentraspace.cli.output import emit, json_option, size_of, table
-from decentraspace.errors import BadInput, NotFound
+from decentraspace.errors import BadInput, NotFound, Unauthorized
 
 _node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
 
@@ -205,7 +205,7 @@ def _name(site: str, node: str | None) -> tuple[str, str, Any]:
     if "--" in site or (len(site) == 16 and not any(c in site for c in "-0189")):
         try:
             saved = client.load()
-        except (client.Unauthorized, BadInput):
+        except (Unauthorized, BadInput):
             return site, node or client.DEFAULT_NODE, None
         return site, node or saved.node, saved
     saved = client.load()

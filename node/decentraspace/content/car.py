@@ -18,7 +18,7 @@ _V2_PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
 
 
 def header(roots: list[bytes]) -> bytes:
-    body = libipld.encode_dag_cbor({"roots": roots, "version": 1})
+    body = bytes(libipld.encode_dag_cbor({"roots": roots, "version": 1}))
     return varint(len(body)) + body
 
 

@@ -120,7 +120,7 @@ def to_text(cid: bytes, base: str = "base32") -> str:
     if base == "base32":
         return "b" + base64.b32encode(cid).decode().rstrip("=").lower()
     if base == "base58btc":
-        return "z" + base58.b58encode(cid).decode()
+        return "z" + str(base58.b58encode(cid).decode())
     if base == "base36":
         return "k" + _to_base36(cid)
     raise ValueError(f"unknown base {base}")
@@ -132,7 +132,7 @@ def parse(text: str) -> bytes:
         if not 2 <= len(text) <= 2 * MAX_CID or not text.isascii():
             raise ValueError("length")
         if text.startswith("Qm") and len(text) == 46:
-            raw = base58.b58decode(text)
+            raw = bytes(base58.b58decode(text))
             if raw[:2] != b"\x12\x20" or len(raw) != 34:
                 raise ValueError("multihash")
             return b"\x01\x70" + raw
@@ -143,7 +143,7 @@ def parse(text: str) -> bytes:
                 raise ValueError("case")
             raw = base64.b32decode(body + "=" * (-len(body) % 8))
         elif prefix == "z":
-            raw = base58.b58decode(rest)
+            raw = bytes(base58.b58decode(rest))
         elif prefix in "kK":
             raw = _from_base36(rest)
         elif prefix in "fF":

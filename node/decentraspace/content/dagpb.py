@@ -102,7 +102,7 @@ def decode(block: bytes) -> Node:
             if len(links) > MAX_LINKS:
                 raise BadInput(f"A block has more than {MAX_LINKS} links")
         elif number == 1 and wire == 2 and data is None:
-            data = bytes(value)  # type: ignore[arg-type]
+            data = bytes(value)
         else:
             raise BadInput("A DAG-PB block has an unknown or repeated field")
     return Node(links, data)
@@ -113,10 +113,10 @@ def _link(value: Any) -> Link:
     try:
         for number, wire, field in fields(value):
             if number == 1 and wire == 2:
-                cid = bytes(field)  # type: ignore[arg-type]
+                cid = bytes(field)
                 cid = b"\x01\x70" + cid if cid[:2] == b"\x12\x20" and len(cid) == 34 else cids.validate(cid)
             elif number == 2 and wire == 2:
-                name = bytes(field).decode()  # type: ignore[arg-type]
+                name = bytes(field).decode()
             elif number == 3 and wire == 0:
                 tsize = int(field)
             else:

@@ -168,9 +168,7 @@ def add_path(
         with os.scandir(here) as found:
             names = sorted(entry.name for entry in found)
         try:
-            return add_directory(
-                {n: visit(here / n, depth + 1) for n in names if n.encode() is not None}, sink
-            )
+            return add_directory({n: visit(here / n, depth + 1) for n in names if check_name(n)}, sink)
         except UnicodeEncodeError as error:
             raise BadInput(f"{here} holds a name that is not UTF-8") from error
 
@@ -192,7 +190,7 @@ class TreeBuilder:
         self.bytes = 0
 
     def _place(self, path: str) -> tuple[dict[str, Entry | dict], str]:  # type: ignore[type-arg]
-        parts = [part for part in path.removeprefix("./").split("/")]
+        parts = path.removeprefix("./").split("/")
         if path.startswith("/") or "\\" in path or not parts:
             raise BadInput(f"{path[:200]!r} is not a relative path")
         if len(parts) > MAX_DEPTH:

@@ -211,7 +211,8 @@ def file_blocks(
             raise Unprocessable("A file's tree is too deep")
         block = _load(get, here)
         if cids.codec(here) == cids.RAW:
-            size, own, children = len(block), block, ()
+            size, own = len(block), block
+            children: tuple[tuple[bytes, int], ...] = ()
         else:
             if cids.codec(here) != cids.DAG_PB:
                 raise Unprocessable("A file has a part that is not UnixFS")
@@ -227,7 +228,7 @@ def file_blocks(
             raise Unprocessable("A part of a file has another size than its parent says")
         yield here, own[max(start - offset, 0) : max(stop - offset, 0)]
         position = offset + len(own)
-        below = []
+        below: list[tuple[bytes, int, int | None, int]] = []
         for child, length in children:
             if position < stop and position + length > start and length:
                 below.append((child, position, length, depth + 1))
@@ -236,7 +237,7 @@ def file_blocks(
 
 
 def walk(get: GetBlock, root: bytes, *, max_blocks: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """(CID, block) of the whole DAG, depth first, each block once; identity CIDs carry theirs and are left out."""
+    """(CID, block) of the whole DAG, depth first, each block once; not those that their CID carries."""
     seen: set[bytes] = set()
     stack = [root]
     while stack:

@@ -56,8 +56,11 @@ def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> S
     buffer = memoryview(bytearray(CHUNK))
     sha256 = hashlib.sha256
 
+    def keep(cid: bytes, data: bytes) -> None:
+        blocks.setdefault(cid, data)
+
     def add(file: Path) -> Entry:
-        tree = FileTree(blocks.setdefault)
+        tree = FileTree(keep)
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offset = 0
@@ -79,5 +82,5 @@ def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> S
             os.close(descriptor)
         return tree.finish()
 
-    root = add_path(path, lambda cid, data: blocks.setdefault(cid, data) and None, add=add)
+    root = add_path(path, keep, add=add)
     return Scan(root, blocks)

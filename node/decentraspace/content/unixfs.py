@@ -1,6 +1,8 @@
 """The UnixFS protobuf inside DAG-PB: what a block means as a file, directory, shard or symlink.
 
-Source: https://specs.ipfs.tech/unixfs/ (Data { Type = 1; Data = 2; filesize = 3; blocksizes = 4; hashType = 5; fanout = 6 }).
+    Data { Type = 1; Data = 2; filesize = 3; blocksizes = 4; hashType = 5; fanout = 6 }
+
+Source: https://specs.ipfs.tech/unixfs/.
 """
 
 from __future__ import annotations

@@ -50,6 +50,16 @@ class UploadStore:
         fresh.rename(self._folder / f"{name}.json")
         return name
 
+    def count(self, owner: bytes) -> int:
+        """How many uploads of `owner` are open."""
+        found = 0
+        for path in self._folder.glob("*.json"):
+            try:
+                found += json.loads(path.read_text())["owner"] == owner.hex()
+            except (OSError, ValueError, KeyError):
+                continue
+        return found
+
     def path(self, name: str) -> Path:
         """Where the bytes lie."""
         if not _ID.fullmatch(name):

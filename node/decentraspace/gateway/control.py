@@ -62,7 +62,8 @@ class ControlClient:
                 try:
                     writer.write(encode({"i": number, "op": operation, **arguments}))
                     await writer.drain()
-                    return await answer
+                    ok: bool = await answer
+                    return ok
                 finally:
                     self._waiting.pop(number, None)
         except (OSError, TimeoutError):
@@ -158,7 +159,8 @@ class ControlServer:
         try:
             match message:
                 case {"op": "fetch", "cid": bytes(cid), "root": bytes(root)}:
-                    return await self._fetch(cid, root)
+                    ok = await self._fetch(cid, root)
+                    return ok is True
                 case {"op": "resolve", "host": str(host)}:
                     return await self._resolve(host)
                 case {"op": "usage", "worker": str(worker), "number": int(number), "rows": list(rows)}:

@@ -77,7 +77,7 @@ def etag_matches(header: str, etag: str) -> bool:
     return any(part.strip().removeprefix("W/") == plain for part in header[:4096].split(","))
 
 
-def single_range(header: str, size: int) -> tuple[int, int] | None | bool:
+def single_range(header: str, size: int) -> tuple[int, int] | bool | None:
     """(start, end exclusive) of a one-part byte range; None to ignore the header (malformed, several parts);
     False when nothing of it can be had (416)."""
     found = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header)

@@ -10,7 +10,8 @@ from decentraspace.content import cid as cids
 from decentraspace.content.reader import DirEntry
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222;background:#fff}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222;"
+    "background:#fff}"
     "a{color:#0b57d0;text-decoration:none}a:hover{text-decoration:underline}code{font-size:.85em;color:#555;"
     "overflow-wrap:anywhere}td{padding:.15rem 1rem .15rem 0}td.n{text-align:right;color:#555}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}a{color:#8ab4f8}code,td.n{color:#aaa}}"

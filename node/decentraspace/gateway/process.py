@@ -9,13 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +37,7 @@ def die_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def serve_gateway(
-    config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def serve_gateway(config: Config, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Run the gateway until cancelled. Started when it answers; ConfigError when its port is taken."""
     gateway = config.gateway
     _check_free(gateway.host, gateway.port)
@@ -76,10 +77,10 @@ async def serve_gateway(
         delay = min(delay * 2, _RESTART_MOST)
 
 
-async def _process(environment: dict[str, str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
+async def _process(environment: dict[str, str], *, task_status: TaskStatus[trio.Process]) -> None:
     async def stop(process: trio.Process) -> None:
         process.terminate()
-        with trio.move_on_after(_STOP_DEADLINE, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + _STOP_DEADLINE, shield=True):
             await process.wait()
         process.kill()
 

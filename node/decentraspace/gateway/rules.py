@@ -81,10 +81,15 @@ def find_redirect(rules: Sequence[Redirect], path: str) -> Match | None:
     for rule in rules:
         found = rule.pattern.fullmatch(path)
         if found is not None:
-            values = {k: v or "" for k, v in found.groupdict().items()}
-            to = re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", lambda m: values.get(m[1], m[0]), rule.to)
-            return Match(to, rule.status, rule.forced)
+            return Match(_fill(rule.to, found.groupdict()), rule.status, rule.forced)
     return None
+
+
+def _fill(to: str, values: dict[str, str | None]) -> str:
+    def value(match: re.Match[str]) -> str:
+        return (values[match[1]] or "") if match[1] in values else match[0]
+
+    return re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", value, to)
 
 
 def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:

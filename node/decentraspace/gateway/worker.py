@@ -139,9 +139,9 @@ class Gateway:
             protocol.response_empty(page.status, [*page.headers, ("location", to), ("content-length", "0")])
             return
         asked = headers.get("range")
-        if asked is not None and page.status == 200 and self._whole(headers.get("if-range"), page):
-            if await self._ranged(target, page, asked, protocol, method):
-                return
+        ranged = asked is not None and page.status == 200 and self._whole(headers.get("if-range"), page)
+        if ranged and await self._ranged(target, page, asked, protocol, method):
+            return
         if method == "HEAD":
             self.usage.add(target.site, page.status, 0)
             protocol.response_empty(page.status, [*page.headers, ("content-length", str(page.size))])
@@ -204,10 +204,6 @@ class Gateway:
             return await self._by_label(name[: -len(self._suffix)], scope.path, protocol)
         if scope.path.startswith("/ipfs/"):
             return self._by_path(name, host, scope, protocol)
-        if name not in (self.settings.domain, "") and not _is_address(name):
-            if _HOST.fullmatch(name) and await self._resolved(name):
-                self._error(protocol, "", 404, "Not found", "This name is known but not linked yet.")
-                return None
         self._error(
             protocol,
             "",
@@ -515,10 +511,6 @@ class Gateway:
         protocol.response_bytes(
             status, [("content-type", "text/html; charset=utf-8"), ("cache-control", "no-store")], body
         )
-
-
-def _is_address(name: str) -> bool:
-    return re.fullmatch(r"[0-9.]+|\[?[0-9a-f:.]+\]?", name) is not None
 
 
 def create() -> Gateway:

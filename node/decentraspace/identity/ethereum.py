@@ -57,6 +57,6 @@ def recover_personal_sign(message: bytes, signature: bytes) -> bytes:
         key = coincurve.PublicKey.from_signature_and_message(
             signature[:64] + bytes((recovery,)), personal_sign_digest(message), hasher=None
         )
-    except Exception as error:  # noqa: BLE001 - coincurve raises bare Exception for points not on the curve
+    except Exception as error:
         raise BadInput("The wallet's signature is not valid") from error
     return keccak256(key.format(compressed=False)[1:])[12:]

@@ -57,7 +57,8 @@ class SiweMessage:
     def format(self) -> str:
         """The exact text a wallet shows and signs."""
         lines = [
-            f"{self.scheme + '://' if self.scheme else ''}{self.domain} wants you to sign in with your Ethereum account:",
+            f"{self.scheme + '://' if self.scheme else ''}{self.domain}"
+            " wants you to sign in with your Ethereum account:",
             self.address,
             "",
         ]

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -33,6 +33,9 @@ from decentraspace.network import mdns, sync
 from decentraspace.records.codec import MAX_ENVELOPE
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +104,7 @@ class Network:
 
     # -- running
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Started when listening; ConfigError when an address cannot be listened on."""
         for address in self._config.listen:
             _check_free(address)
@@ -339,7 +342,7 @@ class Network:
 async def _finish(stream: Any) -> None:
     if stream is None:
         return
-    with trio.move_on_after(2, shield=True):
+    with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
         try:
             await stream.close()
         except Exception as error:  # noqa: BLE001 - it is gone either way
@@ -352,7 +355,7 @@ def _check_free(address: str) -> None:
         parts = Multiaddr(address)
         host = parts.value_for_protocol("ip4") if "/ip4/" in address else parts.value_for_protocol("ip6")
         port = int(parts.value_for_protocol("tcp") or 0)
-    except Exception as error:  # noqa: BLE001 - multiaddr raises a dozen kinds
+    except Exception as error:
         raise ConfigError(
             f"network.listen: {address!r} is not an address like /ip4/0.0.0.0/tcp/4001"
         ) from error
