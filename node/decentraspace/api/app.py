@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import structlog
@@ -15,53 +15,88 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from decentraspace.api import auth, hosting, storage, system
-from decentraspace.api.idempotency import Replays
-from decentraspace.api.routing import Endpoint
-from decentraspace.api.services import NodeServices, require
-from decentraspace.errors import BadInput, Conflict, DecentraSpaceError
+from decentraspace.api import auth, hosting, metrics, openapi, storage, system
+from decentraspace.api.allowance import Allowances
+from decentraspace.api.body import Body, Connection, Request
+from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode
+from decentraspace.api.schemas import dump, parse, parse_query
+from decentraspace.api.services import NodeServices
+from decentraspace.api.state import Answer, State
+from decentraspace.errors import BadInput, DecentraSpaceError, Forbidden, Unauthorized, UnsupportedMedia
 from decentraspace.identity.ethereum import checksum_address
-from decentraspace.routes import HttpRequest, HttpResponse
+from decentraspace.plugins import MountedRoute
+from decentraspace.routes import HttpRequest
 
 log = structlog.get_logger(__name__)
 
 GROUPS = (auth.table, hosting.table, storage.table, system.table)
 _PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_TITLES = {400: "The request is not valid", 404: "There is no such endpoint", 405: "This method is not for this endpoint"}
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DRAIN_MOST, _DRAIN_SECONDS = 256 * 1024 * 1024, 10.0
+_THREADS = 16  # uploads at work at once
+_CORS = {
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Upload-Offset, "
+    "Upload-Complete, Upload-Length, X-Request-Id",
+    "Access-Control-Max-Age": "86400",
+}
+_EXPOSED = "Location, Upload-Offset, Upload-Complete, Upload-Length, X-Request-Id, Retry-After"
+_TITLES = {
+    400: "The request is not valid",
+    404: "There is no such endpoint",
+    405: "This method is not for this endpoint",
+}
 
 
-def create_app(services: NodeServices) -> QuartTrio:
-    """An application of one node; several can live in one process."""
-    app = QuartTrio("decentraspace", static_folder=None)
-    app.url_map.strict_slashes = False
+class Shared:
+    """What the requests of one app share."""
+
+    def __init__(self, node: NodeServices, state: State) -> None:
+        self.allowances = Allowances(state, node.config.storage.gc_grace)
+        self.threads = trio.CapacityLimiter(_THREADS)
+        self.uploading: dict[bytes, int] = {}
+        self.spooling: set[str] = set()
+        self.metrics = metrics.Metrics(node)
+        self.endpoints: list[Endpoint] = []
+
+
+class Api(QuartTrio):
+    """Takes bodies as streams with back pressure."""
+
+    asgi_http_class = Connection
+    request_class = Request
+
+
+def endpoints() -> list[Endpoint]:
+    """All endpoints but those of plugins, in the order of the documentation."""
+    table = RouteTable()
+    for group in GROUPS:
+        table.include(group)
+    return list(table)
+
+
+def create_app(node: NodeServices) -> QuartTrio:
+    """An application of one node; several can live in one process. ConfigError when its state is newer."""
+    app = Api("decentraspace", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = None  # each endpoint has its own limit
     app.config["BODY_TIMEOUT"] = None
-    endpoints = [endpoint for table in GROUPS for endpoint in table.endpoints]
-    metrics = system.Metrics()
-    app.extensions.update(
-        {
-            "decentraspace": services,
-            "decentraspace.endpoints": endpoints,
-            "decentraspace.metrics": metrics,
-            "decentraspace.allowance": storage.Allowance(),
-            "decentraspace.spooling": set(),
-        }
-    )
-    replays = Replays(services.config.data_dir / "replays.sqlite")
-    paths = {endpoint.path for endpoint in endpoints}
-    for endpoint in endpoints:
-        name = f"{endpoint.method} {endpoint.path}"
+    app.config["RESPONSE_TIMEOUT"] = 300
+    state = State(node.config.data_dir / "api.sqlite")
+    shared = Shared(node, state)
+    shared.endpoints = endpoints()
+    paths: dict[str, list[Endpoint]] = {}
+    for endpoint in shared.endpoints:
+        paths.setdefault(endpoint.path, []).append(endpoint)
         app.add_url_rule(
             endpoint.path,
-            name,
-            _view(endpoint, replays),
+            f"{endpoint.method} {endpoint.path}",
+            _view(endpoint, node, state, shared),
             methods=[endpoint.method],
             provide_automatic_options=False,
         )
-    for path in sorted(paths):
-        allowed = sorted({e.method for e in endpoints if e.path == path} | {"OPTIONS"})
-        app.add_url_rule(path, f"OPTIONS {path}", _options(allowed), methods=["OPTIONS"])
+    for path, found in paths.items():
+        _add_options(app, path, (e.method for e in found))
     app.register_error_handler(DecentraSpaceError, _problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _bug)
@@ -69,115 +104,210 @@ def create_app(services: NodeServices) -> QuartTrio:
     @app.before_request
     async def begin() -> None:
         given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if given.isalnum() and len(given) <= 64 else secrets.token_hex(8)
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         g.began = time.monotonic()
         structlog.contextvars.bind_contextvars(request=g.request_id)
 
     @app.after_request
     async def end(response: Response) -> Response:
-        seconds = time.monotonic() - g.began
+        # Errors before routing (a wrong path) come here without `begin`'s values only if `begin` failed.
+        seconds = time.monotonic() - g.get("began", time.monotonic())
         rule = request.url_rule.rule if request.url_rule else "other"
-        metrics.observe(rule, response.status_code, seconds)
-        response.headers["X-Request-Id"] = g.request_id
-        response.headers["Access-Control-Allow-Origin"] = "*"
+        shared.metrics.observe(rule, request.method, response.status_code, seconds, _body().received)
+        response.headers["X-Request-Id"] = g.get("request_id", "")
+        response.headers["Access-Control-Allow-Origin"] = "*"  # no cookies here: a token is sent knowingly
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if request.method not in _SAFE or response.status_code >= 500:
-            log.info("request", method=request.method, path=request.path, status=response.status_code)
+        response.headers.setdefault("Cache-Control", "no-store")
+        level = log.info if response.status_code >= 500 or request.method not in _SAFE else log.debug
+        if request.path not in _QUIET:
+            level(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status_code,
+                ms=round(seconds * 1000, 1),
+                bytes=_body().received,
+            )
         structlog.contextvars.unbind_contextvars("request")
+        if response.status_code >= 400 and not await _body().drain(_DRAIN_MOST, _DRAIN_SECONDS):
+            response.headers["Connection"] = "close"
         return response
 
     @app.before_serving
     async def mount() -> None:
-        for mounted in await services.plugins.routes(paths):
+        for mounted in await node.plugins.routes(paths):
             route = mounted.route
-            view = _plugin_view(services, mounted)
-            app.add_url_rule(route.path, f"plugin {mounted.plugin} {route.path}", view, methods=list(route.methods))
+            view = _plugin_view(node, mounted)
+            name = f"plugin {mounted.plugin} {route.path}"
+            app.add_url_rule(
+                route.path, name, view, methods=list(route.methods), provide_automatic_options=False
+            )
+            _add_options(app, route.path, route.methods)
 
     @app.after_serving
     async def unmount() -> None:
-        replays.close()
+        state.close()
 
     return app
 
 
-def _view(endpoint: Endpoint, replays: Replays) -> Callable[[], Awaitable[Any]]:
-    async def view() -> Any:
-        session = await require(endpoint.access)
+def _body() -> Body:
+    body: Any = request.body
+    return body  # type: ignore[no-any-return]
+
+
+def _view(
+    endpoint: Endpoint, node: NodeServices, state: State, shared: Shared
+) -> Callable[[], Awaitable[Response]]:
+    async def view() -> Response:
+        session, token = None, ""
+        if endpoint.login:
+            session, token = await _identify(node, optional=endpoint.login == "optional")
+        if endpoint.admin and (session is None or not node.is_admin(session.owner)):
+            raise Forbidden("Only administrators of this node may do this")
+        media = (request.mimetype or "").lower()
+        call = Call(
+            node=node,
+            state=state,
+            shared=shared,
+            method=request.method,
+            path=request.path,
+            headers=dict(request.headers.items()),
+            media=media,
+            content_type=request.headers.get("Content-Type", ""),
+            stream=_body(),
+            raw_query=request.args,
+            session=session,
+            token=token,
+        )
+        call.query = _query(endpoint)
+        raw = b""
+        if endpoint.json is not None and (media == "application/json" or not endpoint.streams):
+            raw = await _body().read(endpoint.json_most)
+            call.body = parse(endpoint.json, _json(raw, media))
+        elif endpoint.streams and media not in endpoint.streams and PARTIAL in endpoint.streams:
+            raise UnsupportedMedia(f"Send {' or '.join(endpoint.streams)}")
         key = request.headers.get("Idempotency-Key")
-        if key is None or endpoint.method in _SAFE or not isinstance(endpoint.body, type):
-            return await _answer(endpoint)
-        # Uploads need no replay: content addressed twice is stored once.
-        if not 1 <= len(key) <= 200 or not key.isascii():
-            raise BadInput("Idempotency-Key is 1 to 200 ASCII characters")
-        body = await request.get_data(cache=True)
-        what = hashlib.sha256(f"{endpoint.method} {endpoint.path}\0".encode() + body).digest()
-        who = session.owner if session else b""
-        known = await trio.to_thread.run_sync(replays.find, who, key)
-        if known is not None:
-            if known.what != what:
-                raise Conflict("This Idempotency-Key was used for another request", slug="idempotency-key-reused")
-            return Response(known.body, known.status, content_type="application/json")
-        response = await _answer(endpoint)
-        if response.status_code < 500:
-            data = await response.get_data(as_text=False)
-            await trio.to_thread.run_sync(replays.keep, who, key, what, response.status_code, data)
-        return response
+        if key is None or not endpoint.replay:
+            return _respond(await endpoint.handler(call))
+        return await _once(endpoint, call, key, raw)
 
     return view
 
 
-async def _answer(endpoint: Endpoint) -> Response:
-    value: Any = await endpoint.handler()
-    status = endpoint.status
-    if isinstance(value, tuple):
-        value, status = value
+PARTIAL = storage.PARTIAL
+
+
+async def _identify(node: NodeServices, *, optional: bool) -> tuple[Any, str]:
+    """(session, token). Unauthorized for a token that is not valid, and without one unless `optional`."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if not scheme:
+        if optional:
+            return None, ""
+        raise Unauthorized("A wallet must be logged in", hint="POST /auth/login/, or `decentraspace login`.")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("The Authorization header must be: Bearer TOKEN")
+    return await trio.to_thread.run_sync(node.sessions.authenticate, token), token
+
+
+def _query(endpoint: Endpoint) -> Any:
+    values = request.args.to_dict(flat=False)
+    for name, given in values.items():
+        if len(given) > 1:
+            raise BadInput(f"?{name[:80]}= is given twice")
+    if endpoint.query is None:
+        return None  # unknown parameters are ignored where there are none, as links carry them along
+    return parse_query(endpoint.query, {name: given[0] for name, given in values.items()})
+
+
+def _json(raw: bytes, media: str) -> Any:
+    if media != "application/json":
+        raise UnsupportedMedia("Send application/json")
+    try:
+        return json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"The body is not JSON: {str(error)[:200]}") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+async def _once(endpoint: Endpoint, call: Call, key: str, raw: bytes) -> Response:
+    """Answer as the first time when the key was seen. Only successes are kept, a failure is tried again."""
+    owner = call.session.owner if call.session else b""
+    what = f"{endpoint.method} {endpoint.path}\0{request.query_string.decode('latin-1')}\0".encode() + raw
+    known = await trio.to_thread.run_sync(call.state.begin, owner, key, what)
+    if known is not None:
+        response = Response(known.body, known.status, content_type="application/json")
+        if known.location:
+            response.headers["Location"] = known.location
+        response.headers["Idempotent-Replayed"] = "true"
+        return response
+    answer = None
+    try:
+        response = _respond(await endpoint.handler(call))
+        body = bytes(await response.get_data(as_text=False))
+        answer = Answer(response.status_code, response.headers.get("Location", ""), body)
+        return response
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(call.state.finish, owner, key, answer)
+
+
+def _respond(value: Any) -> Response:
     if isinstance(value, Response):
         return value
-    return Response(json.dumps(value), status, content_type="application/json")
+    reply = value if isinstance(value, Reply) else Reply(value)
+    if reply.value is None:
+        return Response(b"", reply.status, dict(reply.headers))
+    if isinstance(reply.value, bytes):
+        return Response(reply.value, reply.status, dict(reply.headers))
+    body = encode(dump(reply.value))
+    return Response(body, reply.status, dict(reply.headers), content_type="application/json")
 
 
-def _options(allowed: list[str]) -> Callable[[], Awaitable[Response]]:
+def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
+    allowed = set(methods) | {"OPTIONS"}
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    listed = ", ".join(sorted(allowed))
+
     async def view() -> Response:
-        headers = {
-            "Allow": ", ".join(allowed),
-            "Access-Control-Allow-Methods": ", ".join(allowed),
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Upload-Offset, "
-            "Upload-Complete, Upload-Length, X-Request-Id",
-            "Access-Control-Expose-Headers": "Location, Upload-Offset, X-Request-Id",
-            "Access-Control-Max-Age": "86400",
-        }
-        return Response("", 204, headers)
+        return Response(b"", 204, {"Allow": listed, "Access-Control-Allow-Methods": listed, **_CORS})
 
-    return view
+    app.add_url_rule(path, f"OPTIONS {path}", view, methods=["OPTIONS"], provide_automatic_options=False)
 
 
-def _plugin_view(services: NodeServices, mounted: Any) -> Callable[[], Awaitable[Response]]:
+def _plugin_view(node: NodeServices, mounted: MountedRoute) -> Callable[[], Awaitable[Response]]:
     async def view() -> Response:
-        session = await require("owner" if mounted.route.login else "open")
-        body = bytearray()
-        async for chunk in request.body:
-            body += chunk
-            if len(body) > _PLUGIN_BODY:
-                raise BadInput(f"A plugin's endpoint takes {_PLUGIN_BODY} bytes", slug="too-large")
+        session, _ = await _identify(node, optional=not mounted.route.login)
         asked = HttpRequest(
             request.method,
             request.path,
             {k.lower(): v for k, v in request.args.items()},
-            {k.lower(): v for k, v in request.headers.items()},
-            bytes(body),
+            {k.lower(): v for k, v in request.headers.items() if k.lower() != "authorization"},
+            await _body().read(_PLUGIN_BODY),
             checksum_address(session.owner) if session else None,
         )
-        answer: HttpResponse = await services.plugins.serve(mounted, asked)
+        answer = await node.plugins.serve(mounted, asked)
         return Response(answer.body, answer.status, dict(answer.headers))
 
     return view
 
 
+# -- problems
+
+
 def _document(document: dict[str, Any]) -> Response:
-    document = {**document, "instance": f"urn:request:{g.get('request_id', '')}"}
-    response = Response(json.dumps(document), document["status"], content_type="application/problem+json")
+    document = {**document, "instance": f"urn:decentraspace:request:{g.get('request_id', '')}"}
+    response = Response(encode(document), document["status"], content_type="application/problem+json")
     if document["status"] == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if document["status"] in (429, 503):
+        response.headers["Retry-After"] = "30"
     return response
 
 
@@ -189,6 +319,8 @@ async def _problem(error: DecentraSpaceError) -> Response:
 
 async def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
+    if 300 <= status < 400:
+        return error.get_response()  # type: ignore[return-value]  # a redirect to the path with its slash
     response = _document(
         {
             "type": "about:blank",
@@ -198,18 +330,22 @@ async def _http_problem(error: HTTPException) -> Response:
         }
     )
     if status == 405 and getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(error.valid_methods)  # type: ignore[attr-defined]
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
     return response
 
 
 async def _bug(error: Exception) -> Response:
     """What nobody expected: the log has it, the client a number to ask for."""
+    expected: BaseException | None = error
     if isinstance(error, ExceptionGroup):
         # A nursery of a handler failed; the expected failure inside is the answer.
         expected = error.subgroup(DecentraSpaceError)
         while isinstance(expected, ExceptionGroup):
-            expected = expected.exceptions[0]  # type: ignore[assignment]
-        if isinstance(expected, DecentraSpaceError):
-            return await _problem(expected)
+            expected = expected.exceptions[0]
+    if isinstance(expected, DecentraSpaceError):
+        return await _problem(expected)
     log.error("request_broken", path=request.path, exc_info=error)
     return _document(DecentraSpaceError("The operator's log says more, under this request's id.").problem())
+
+
+__all__ = ["create_app", "endpoints", "openapi"]

@@ -1,86 +1,247 @@
-"""/hosting/: deploys and the state of sites."""
+"""/hosting/: deploying versions of sites, and how they are."""
 
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import trio
-from quart import request
 
-from decentraspace.api.auth import from_base64
-from decentraspace.api.routing import Table, read_json
-from decentraspace.api.services import identify, node, owner, when
-from decentraspace.errors import BadInput, Unauthorized
-from decentraspace.hosting import describe_head
-from decentraspace.records.codec import decode_record, record_cid
+from decentraspace.api.auth import RECORD_MOST, decode_base64
+from decentraspace.api.routing import Call, RouteTable
+from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
+from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
+from decentraspace.identity.ethereum import checksum_address
+from decentraspace.identity.keys import peer_id_of
+from decentraspace.records import codec
+from decentraspace.records.schema import PRODUCTION, check_channel, check_label, site_id
+from decentraspace.records.store import SiteHead
+from decentraspace.records.verdict import RecordRefused
 
-table = Table("hosting")
+table = RouteTable()
+_SITE = re.compile(r"[a-z2-7]{16}")
 _PAGE = 100
 
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """`record`: the signed site manifest, base64. Its blocks were uploaded before."""
+    record: str = attr("The signed site manifest: a record block in base64.", most=RECORD_MOST)
 
-    record: str
+
+@dataclass(frozen=True)
+class ReceiptAnswer:
+    """The node's signed statement that it holds every block of the version, verified and on disk."""
+
+    record: str = attr("The signed record block, in base64; anybody can verify it.")
+    cid: str = attr("The record's CID.")
+    peer_id: str = attr("The node that signed.")
+    root: str = attr("Root CID of the content.")
+    bytes: int = attr("Bytes of all its blocks.")
+    created: datetime = attr("When the node held all of it.")
+
+
+@dataclass(frozen=True)
+class DeployAnswer:
+    site: str = attr("Site id.", example="bkqx3fmw5zr2a4sd")
+    host: str = attr("First label of the site's host name.", example="blog--bkqx3fmw5zr2a4sd")
+    channel: str = attr("`production`, or the preview's name.")
+    seq: int = attr("Number of the version.")
+    root: str = attr("Root CID of the content.")
+    manifest: str = attr("CID of the signed manifest; the next version names it as `prev`.")
+    urls: dict[str, str] = attr("`site`: its host; `version`: this very content, for ever; `path`: by CID.")
+    receipt: ReceiptAnswer = attr("The deploy receipt.")
+    holders: list[str] = attr("Peer ids of nodes that have signed a receipt for a full copy.")
 
 
 @table.add(
     "POST",
     "/hosting/deploy/",
-    "Publish a signed version of a site. 409 missing-blocks names what must be uploaded first",
-    access="owner",
-    body=DeployRequest,
-    status=201,
+    tag="hosting",
+    login=True,
+    json=DeployRequest,
+    answers={200: DeployAnswer},
+    problems=(BadInput, Unauthorized, Forbidden, PaymentRequired, Conflict, RecordRefused),
+    replay=True,
 )
-async def deploy() -> dict[str, Any]:
-    session = await owner()
-    asked: DeployRequest = await read_json(DeployRequest)
-    deployed = await node().hosting.deploy(session.owner, from_base64(asked.record, "record"))
-    receipt: Any = decode_record(deployed.receipt).body
-    return {
-        **describe_head(deployed.head),
-        "urls": deployed.urls,
-        "receipt": {
-            "peer_id": node().key.peer_id,
-            "root": cids.to_text(receipt.root),
-            "bytes": receipt.size,
-            "created": when(receipt.created),
-            "cid": cids.to_text(record_cid(deployed.receipt)),
-            "record": base64.b64encode(deployed.receipt).decode(),
-        },
-        "holders": deployed.holders,
-    }
+async def deploy(call: Call) -> DeployAnswer:
+    """Deploy a version of a site
+
+    Upload its blocks first. Answered when everything is verified and on disk: with 409 `missing-blocks`
+    (see `missing`) when blocks are not here, 409 `stale-sequence` when another version came before.
+    Repeating a deploy that was taken answers the same again.
+    """
+    record = decode_base64(call.body.record, "record")
+    done = await call.node.hosting.deploy(call.owner, record)
+    head = done.head
+    return DeployAnswer(
+        head.site_id,
+        f"{head.label}--{head.site_id}",
+        head.channel,
+        head.seq,
+        cids.to_text(head.root),
+        cids.to_text(head.cid),
+        done.urls,
+        _receipt(done.receipt),
+        done.holders,
+    )
+
+
+def _receipt(record: bytes) -> ReceiptAnswer:
+    decoded = codec.decode_record(record)
+    body: Any = decoded.body
+    return ReceiptAnswer(
+        base64.b64encode(record).decode(),
+        cids.to_text(codec.record_cid(record)),
+        peer_id_of(decoded.key),
+        cids.to_text(body.root),
+        body.size,
+        time(body.created),
+    )
+
+
+@dataclass(frozen=True)
+class StatusQuery:
+    site: str | None = attr(
+        "Site id, host (`LABEL--ID…`), or with a login the label of a site of one's own. "
+        "Without: one's own sites.",
+        None,
+        most=253,
+    )
+    channel: str = attr("`production`, or a preview's name.", PRODUCTION, most=32)
+    limit: int = attr("Versions or sites to list at most.", _PAGE, least=1, most=1000)
+    cursor: str = attr("From `next` of the page before.", "", most=40)
+
+
+@dataclass(frozen=True)
+class Version:
+    seq: int = attr("Number of the version.")
+    root: str = attr("Root CID.")
+    manifest: str = attr("CID of the signed manifest.")
+    size: int = attr("Bytes of its files.")
+    created: datetime = attr("When it was signed, as its signer says.")
+    refused: str | None = attr("Why it does not count, if it does not.", None)
+
+
+@dataclass(frozen=True)
+class Holder:
+    peer_id: str = attr("A node that has signed that it holds a full copy.")
+    bytes: int = attr("Bytes of all blocks.")
+    created: datetime = attr("When it held them.")
+    receipt: str = attr("CID of its receipt.")
+
+
+@dataclass(frozen=True)
+class SiteAnswer:
+    site: str = attr("Site id.")
+    label: str = attr("Its label.")
+    host: str = attr("First label of its host name.")
+    owner: str = attr("The wallet that owns it.")
+    channel: str = attr("`production`, or the preview's name.")
+    seq: int = attr("Number of the current version.")
+    root: str = attr("Root CID of the current version.")
+    manifest: str = attr("CID of the current version's manifest.")
+    size: int = attr("Bytes of its files.")
+    created: datetime = attr("When the current version was signed.")
+    urls: dict[str, str] = attr("Where it is served by this node.")
+    held_here: bool | None = attr("Whether this node holds a full copy.", None)
+    holders: list[Holder] | None = attr("Nodes known to hold a full copy.", None)
+    channels: list[str] | None = attr("Channels of the site.", None)
+    history: list[Version] | None = attr("Versions, newest first.", None)
+
+
+@dataclass(frozen=True)
+class SitesAnswer:
+    """One's own sites, one entry per site and channel."""
+
+    sites: list[SiteAnswer] = attr("Sorted by site id.")
+    next: str | None = attr("`cursor` of the next page, if there is one.", None)
 
 
 @table.add(
     "GET",
     "/hosting/status/",
-    "A site's versions and who holds a full copy; without ?site= one's own sites",
-    query={
-        "site": "site id, or host label LABEL--SITEID",
-        "channel": "production, or a preview's name",
-        "cursor": "`next` of the page before",
-    },
+    tag="hosting",
+    login="optional",
+    query=StatusQuery,
+    answers={200: SiteAnswer | SitesAnswer},
+    problems=(BadInput, Unauthorized, NotFound),
 )
-async def status() -> dict[str, Any]:
-    site = request.args.get("site", "")
-    if site:
-        site_id = site.partition(".")[0].rpartition("--")[2]
-        if len(site) > 300 or len(site_id) != 16:
-            raise BadInput(f"{site[:80]!r} is neither a site id nor a host label")
-        return await node().hosting.status(site_id, request.args.get("channel", "production"))
-    session = await identify()
-    if session is None:
-        raise Unauthorized("Name a site with ?site=, or log in to list yours")
-    cursor = request.args.get("cursor", "")
-    heads = await trio.to_thread.run_sync(
-        lambda: node().records.sites(owner=session.owner, after=cursor, limit=_PAGE)
+async def status(call: Call) -> SiteAnswer | SitesAnswer:
+    """Status of a site, or a list of one's own
+
+    With `site`: its current version, history, and which nodes hold a full copy; no login is needed.
+    Without: the sites of the wallet that is logged in.
+    """
+    query: StatusQuery = call.query
+    if query.site is None:
+        return await trio.to_thread.run_sync(_own, call, query)
+    found = await call.node.hosting.status(_site_of(call, query.site), check_channel(query.channel))
+    history = await trio.to_thread.run_sync(
+        call.node.records.history, found["site"], query.channel, query.limit
     )
-    return {
-        "sites": [{**describe_head(h), "urls": node().hosting.urls(h)} for h in heads],
-        "next": heads[-1].site_id if len(heads) == _PAGE else None,
-    }
+    return SiteAnswer(
+        **{k: found[k] for k in ("site", "label", "host", "owner", "channel", "seq", "root", "manifest")},
+        size=found["size"],
+        created=datetime.fromisoformat(found["created"]),
+        urls=found["urls"],
+        held_here=found["held_here"],
+        holders=[
+            Holder(h["peer_id"], h["bytes"], datetime.fromisoformat(h["created"]), h["receipt"])
+            for h in found["holders"]
+        ],
+        channels=found["channels"],
+        history=[
+            Version(h.seq, cids.to_text(h.root), cids.to_text(h.cid), h.size, time(h.created), h.refused)
+            for h in history
+        ],
+    )
+
+
+def _site_of(call: Call, text: str) -> str:
+    """A site id of what people write: the id, a host, a URL's host, a label of their own."""
+    first = text.lower().removeprefix("http://").removeprefix("https://").partition(".")[0]
+    _, marker, last = first.rpartition("--")
+    if marker and _SITE.fullmatch(last):
+        return last
+    if _SITE.fullmatch(first):
+        return first
+    check_label(first)
+    if call.session is None:
+        raise Unauthorized(
+            f"{first!r} is a label, which is only unique among one wallet's sites",
+            hint="Name the site by its id or host, or log in.",
+        )
+    return site_id(call.owner, first)
+
+
+def _own(call: Call, query: StatusQuery) -> SitesAnswer:
+    """Pages end between sites: all channels of a site are on one page."""
+    heads = call.node.records.sites(call.owner, after=query.cursor, limit=query.limit + 1)
+    more = len(heads) > query.limit
+    if more:
+        last = heads[-1].site_id
+        whole = [h for h in heads if h.site_id != last]
+        if not whole:
+            raise BadInput("limit is smaller than the number of channels of one site")
+        heads = whole
+    return SitesAnswer([_brief(call, head) for head in heads], heads[-1].site_id if more else None)
+
+
+def _brief(call: Call, head: SiteHead) -> SiteAnswer:
+    return SiteAnswer(
+        head.site_id,
+        head.label,
+        f"{head.label}--{head.site_id}",
+        checksum_address(head.owner),
+        head.channel,
+        head.seq,
+        cids.to_text(head.root),
+        cids.to_text(head.cid),
+        head.size,
+        time(head.created),
+        call.node.hosting.urls(head),
+    )

@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 class Ingested(NamedTuple):
-    """`size`: bytes of file content (of blocks for a root that is no file or folder); `blocks`: how many came."""
+    """`size`: bytes of files (of all blocks for the folder of a CAR); `blocks`: how many came."""
 
     cid: bytes
     size: int
@@ -84,7 +84,7 @@ def ingest(
     spool: Path,
     on_stored: Callable[[int], None],
 ) -> Ingested:
-    """Blocking. `on_stored(bytes)` is told of blocks before they are written, and raises to refuse them.
+    """Blocking. `on_stored(bytes)` is told of each block before it is written, and raises to refuse it.
 
     BadInput, TooLarge, Unprocessable, UnsupportedMedia, QuotaExceeded. What was written before an error is
     referenced by nothing and collected later.
@@ -109,30 +109,33 @@ def ingest(
     return Ingested(entry.cid, entry.size, writer.blocks)
 
 
-def store_blocks(store: BlockStore, source: Source, on_stored: Callable[[int], None]) -> tuple[int, int]:
-    """A CAR of any blocks, without asking for whole DAGs: (blocks that came, how many were new). Blocking."""
+class Stored(NamedTuple):
+    """`blocks` and their `bytes` that came; how many of them were `new`."""
+
+    blocks: int
+    new: int
+    bytes: int
+
+
+def store_blocks(store: BlockStore, source: Source, on_stored: Callable[[int], None]) -> Stored:
+    """A CAR of any blocks, without asking for whole DAGs. Blocking; errors as `ingest`."""
     writer = store.writer()
     sink = _counted(writer, on_stored)
-    decoder = car.CarDecoder()
+    decoder, size = car.CarDecoder(), 0
     try:
         for chunk in source.chunks():
             for cid, data in decoder.feed(chunk):
                 sink(cid, data)
+                size += len(data)
         decoder.close()
     finally:
         writer.flush()  # what came before a fault is verified, and need not be sent again
-    return writer.blocks, writer.new
+    return Stored(writer.blocks, writer.new, size)
 
 
 def _counted(writer: BlockWriter, on_stored: Callable[[int], None]) -> Callable[[bytes, bytes], None]:
-    waiting = 0
-
     def sink(cid: bytes, data: bytes) -> None:
-        nonlocal waiting
-        waiting += len(data)
-        if waiting >= _COPY:
-            on_stored(waiting)
-            waiting = 0
+        on_stored(len(data))
         writer.put(cid, data)
 
     return sink

@@ -1,4 +1,4 @@
-"""The table of endpoints: what each takes and gives, typed, so that code, checks and OpenAPI cannot differ."""
+"""The table of endpoints: what each takes and gives, typed; code, checks and OpenAPI cannot differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reply:
 
 @dataclass
 class Call:
-    """One request. `body`: the parsed dataclass, None for a streamed body; `query`: likewise; `token`: as sent."""
+    """One request. `body`: the parsed dataclass, None for a streamed one; `query`: likewise."""
 
     node: NodeServices
     state: State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.config import Config as HypercornConfig
@@ -13,9 +13,12 @@ from hypercorn.trio import serve
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 
 async def serve_api(
-    app: Any, config: Config, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    app: Any, config: Config, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Until cancelled. Started when it accepts connections; ConfigError when its port is taken."""
     host, port = config.api.host, config.api.port

@@ -2,327 +2,389 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import trio
-from quart import Response, current_app, request
 
-from decentraspace.api.ingest import CarSink, MultipartSink, add_archive, pour
-from decentraspace.api.routing import Table, read_json
-from decentraspace.api.services import NodeServices, node, owner
+from decentraspace.api import ingest
+from decentraspace.api.body import Pulled, Stalled
+from decentraspace.api.ingest import CAR, FILE, FORM, TARS, ZIP
+from decentraspace.api.routing import Call, Media, Reply, RouteTable
+from decentraspace.api.schemas import attr
 from decentraspace.content import cid as cids
 from decentraspace.content.archives import Limits
-from decentraspace.content.reader import BlockMissing
-from decentraspace.errors import BadInput, Conflict, PaymentRequired, UnsupportedMedia
+from decentraspace.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    PaymentRequired,
+    QuotaExceeded,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unprocessable,
+    UnsupportedMedia,
+)
 
-table = Table("storage")
+table = RouteTable()
+T = TypeVar("T")
 
-CAR = "application/vnd.ipld.car"
-_TAR = {
-    "application/x-tar",
-    "application/tar",
-    "application/gzip",
-    "application/x-gzip",
-    "application/x-gtar",
-}
+PARTIAL = "application/partial-upload"
 _WANT_MOST = 20_000
-_PARTIAL = "application/partial-upload"
+_AT_ONCE, _AT_ONCE_EACH = 16, 4  # uploads under way, in all and per wallet
+_OPEN_EACH = 8  # resumable uploads a wallet may have open
+_SPARE_DISK = 256 * 1024 * 1024  # bytes of disk that uploads leave free
+_PROBLEMS = (
+    BadInput,
+    Unauthorized,
+    PaymentRequired,
+    Stalled,
+    Conflict,
+    TooLarge,
+    UnsupportedMedia,
+    Unprocessable,
+    TooMany,
+    QuotaExceeded,
+)
 
 
 @dataclass(frozen=True)
 class WantRequest:
-    """`want`: CIDs of blocks the client has; the answer says which of them the node lacks. Those it has are
-    kept for an hour, so that a deploy can follow."""
+    """Which of these blocks must I send? Those that are here are kept for an hour, for a deploy to follow."""
 
-    want: list[str]
-
-
-class Allowance:
-    """Bytes a wallet may have on their way, not yet part of a site or an upload, in an hour."""
-
-    def __init__(self) -> None:
-        self._recent: dict[bytes, deque[tuple[float, int]]] = {}
-
-    def spend(self, owner: bytes, size: int, most: int) -> None:
-        """PaymentRequired when it would be too much."""
-        now = time.monotonic()
-        recent = self._recent.setdefault(owner, deque())
-        while recent and recent[0][0] < now - 3600:
-            recent.popleft()
-        if sum(amount for _, amount in recent) + size > most:
-            raise PaymentRequired(
-                f"This tier may upload {most} bytes in an hour", hint="Deploy what is here, or wait a while."
-            )
-        recent.append((now, size))
-        if len(self._recent) > 10_000:
-            self._recent = {k: v for k, v in self._recent.items() if v and v[-1][0] > now - 3600}
+    want: list[str] = attr("CIDs of blocks.", most=_WANT_MOST)
 
 
-def _room(services: NodeServices, wallet: bytes) -> int:
-    limits = services.config.limits
-    return limits.paid_bytes if services.sessions.tier(wallet) == "paid" else limits.free_bytes
+@dataclass(frozen=True)
+class MissingAnswer:
+    missing: list[str] = attr("Those of `want` that are not here.")
 
 
-def _upload_pin(wallet: bytes) -> str:
-    return f"upload:{wallet.hex()}"
+@dataclass(frozen=True)
+class UploadAnswer:
+    """Everything is verified, on disk and pinned for the wallet."""
+
+    cid: str = attr("Root CID.")
+    size: int = attr("Bytes of the files; of all blocks for a CAR of a folder.")
+    blocks: int = attr("Blocks that were made or received.")
+    links: dict[str, str] = attr("`path`: where this node's gateway serves it.")
+
+
+@dataclass(frozen=True)
+class BlocksAnswer:
+    """The blocks are verified and on disk; what no deploy uses is removed after an hour."""
+
+    stored: int = attr("Blocks received.")
+    new: int = attr("Blocks that were not here before.")
+    bytes: int = attr("Bytes of the blocks received.")
+
+
+@dataclass(frozen=True)
+class UploadQuery:
+    blocks: bool = attr("1: the CAR holds some blocks of a DAG, to be completed by further ones.", False)
+
+
+@dataclass(frozen=True)
+class ResumeQuery:
+    upload: str = attr("Id of the upload, from `Location`.", pattern="[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class ForgetQuery:
+    cid: str | None = attr("Root of an upload that is complete.", None, most=200)
+    upload: str | None = attr("Id of an upload that is not.", None, pattern="[0-9a-f]{32}")
 
 
 @table.add(
     "POST",
     "/storage/upload/",
-    "Upload content, or ask which blocks are missing",
-    access="owner",
-    query={"blocks": "1: the CAR holds some blocks of a DAG, to be completed by further ones"},
-    body={
-        "application/json": '{"want": [CID, …]}: which of these blocks are missing here?',
-        CAR: "a CAR (version 1 or 2), every block verified",
-        "multipart/form-data": "files; the filename of each part is its path",
-        "application/zip": "a folder as zip",
-        "application/x-tar": "a folder as tar, plain or gzip",
+    tag="storage",
+    login=True,
+    json=WantRequest,
+    json_most=2 * 1024 * 1024,
+    streams={
+        CAR: Media("A CAR (version 1 or 2). With `?blocks=1` any blocks; else one root and its whole DAG."),
+        FORM: Media("Files; the filename of each part is its path in the folder.", {"type": "object"}),
+        ZIP: Media("A folder as zip."),
+        "application/x-tar": Media("A folder as tar; also packed by gzip, as application/gzip."),
+        FILE: Media("One file, without a folder around it."),
     },
+    query=UploadQuery,
+    headers={
+        "Upload-Complete": "`?0`: begin an upload that goes on with PATCH; the body may be its first part.",
+        "Upload-Length": "Bytes of the whole upload, where known beforehand.",
+    },
+    answers={200: UploadAnswer | MissingAnswer | BlocksAnswer, 201: None},
+    answer_headers={"Location": "Where a resumable upload goes on.", "Upload-Offset": "Bytes on disk."},
+    problems=_PROBLEMS,
 )
-async def upload() -> Response | dict[str, Any]:
-    session = await owner()
-    kind = (request.mimetype or "").lower()
-    if kind == "application/json":
-        return await _missing()
-    if request.headers.get("Upload-Complete") == "?0":
-        return await _begin(session.owner, kind)
-    services = node()
-    room = await trio.to_thread.run_sync(_room, services, session.owner)
-    most = min(services.config.api.max_upload, room)
-    async with _held(services):
-        if kind == CAR:
-            sink = CarSink(services.blocks)
-            await _pour_car(sink, session.owner, most)
-            if request.args.get("blocks") == "1":
-                return {"stored": sink.blocks, "bytes": sink.bytes}
-            return await _keep_roots(services, session.owner, sink.roots)
-        if kind == "multipart/form-data":
-            form = MultipartSink(
-                services.blocks, request.headers.get("Content-Type", ""), _limits(services, most)
-            )
-            await pour(request.body, form, most)
-            return await _keep(services, session.owner, form.entry.cid if form.entry else b"")
-        if kind == "application/zip" or kind in _TAR:
-            name = await trio.to_thread.run_sync(
-                services.uploads.create, session.owner, kind, request.content_length
-            )
-            try:
-                await _spool(services, name, 0)
-                return await _unpack(services, session.owner, services.uploads.path(name), kind, most)
-            finally:
-                await trio.to_thread.run_sync(services.uploads.remove, name)
-    raise UnsupportedMedia(f"{kind or 'No content type'}: send JSON, multipart, zip, tar or CAR")
+async def upload(call: Call) -> Any:
+    """Upload content, or ask which blocks are missing
+
+    "Stored" is said only after every block is verified and on disk. JSON asks which blocks are missing.
+    Interrupted uploads of a CAR, zip or tar can go on: begin with `Upload-Complete: ?0`, ask for the offset
+    with HEAD, send the rest with PATCH (the shape of draft-ietf-httpbis-resumable-upload).
+    """
+    if call.body is not None:
+        return await _missing(call)
+    if call.headers.get("Upload-Complete") == "?0":
+        return await _begin(call)
+    ingest.kind_of(call.media)
+    async with _turn(call):
+        source = Pulled(call.stream, call.node.config.api.max_upload)
+        if call.query.blocks:
+            if ingest.kind_of(call.media) != CAR:
+                raise UnsupportedMedia("?blocks=1 goes with a CAR")
+            stored = await _counted(call, lambda add: ingest.store_blocks(call.node.blocks, source, add))
+            return BlocksAnswer(stored.blocks, stored.new, stored.bytes)
+        return await _take(call, source, call.content_type, call.media)
 
 
-async def _missing() -> dict[str, Any]:
-    asked: WantRequest = await read_json(WantRequest)
-    if len(asked.want) > _WANT_MOST:
-        raise BadInput(f"Ask for at most {_WANT_MOST} blocks at once")
-    wanted = [cids.parse(text) for text in asked.want]
-    have = await trio.to_thread.run_sync(lambda: node().blocks.has_many(wanted, touch=True))
-    return {"missing": [text for text, there in zip(asked.want, have, strict=True) if not there]}
+async def _missing(call: Call) -> MissingAnswer:
+    def look() -> list[str]:
+        wanted = [cids.parse(text) for text in call.body.want]
+        have = call.node.blocks.has_many(wanted, touch=True) if wanted else []
+        return [text for text, there in zip(call.body.want, have, strict=True) if not there]
+
+    return MissingAnswer(await trio.to_thread.run_sync(look))
 
 
-async def _pour_car(sink: CarSink, wallet: bytes, most: int) -> None:
-    allowance: Allowance = current_app.extensions["decentraspace.allowance"]
-    size = request.content_length
-    if size is not None:
-        allowance.spend(wallet, size, 2 * most)
-    total = await pour(request.body, sink, most + 2**20)
-    if size is None:
-        allowance.spend(wallet, total, 2 * most)
-
-
-async def _keep_roots(services: NodeServices, wallet: bytes, roots: list[bytes]) -> dict[str, Any]:
-    if len(roots) != 1:
-        raise BadInput(f"The CAR names {len(roots)} roots; an upload has one")
-    return await _keep(services, wallet, roots[0])
-
-
-async def _keep(services: NodeServices, wallet: bytes, root: bytes) -> dict[str, Any]:
-    """Pin a whole upload for its owner, within the tier's room; then, and only then, say it is stored."""
-
-    def work() -> int:
-        size = services.blocks.dag_size(root)
-        name = _upload_pin(wallet)
-        kept = [r for r, n in services.blocks.pins() if n == name and r != root]
-        used = sum(services.blocks.dag_size(r) for r in kept)
-        room = _room(services, wallet)
-        if used + size > room:
-            raise PaymentRequired(
-                f"This tier stores {room} bytes; with this upload it would be {used + size}"
-            )
-        services.blocks.pin(root, name)
-        return size
-
+@asynccontextmanager
+async def _turn(call: Call) -> AsyncIterator[None]:
+    """One of the places for uploads, and no garbage collection of what it brings until it is pinned."""
+    busy: dict[bytes, int] = call.shared.uploading
+    if sum(busy.values()) >= _AT_ONCE or busy.get(call.owner, 0) >= _AT_ONCE_EACH:
+        raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
+    busy[call.owner] = busy.get(call.owner, 0) + 1
     try:
-        size = await trio.to_thread.run_sync(work)
-    except BlockMissing as error:
-        raise Conflict(
-            f"The upload lacks block {cids.to_text(error.cid)}",
-            hint="Send a CAR with the whole DAG, or the missing blocks with ?blocks=1 first.",
-            slug="missing-blocks",
-            missing=[cids.to_text(c) for c in await trio.to_thread.run_sync(services.blocks.missing, root)],
-        ) from error
-    text = cids.to_text(root)
-    return {"cid": text, "bytes": size, "links": {"path": f"{services.config.gateway_url}/ipfs/{text}"}}
+        hold = call.node.blocks.hold()
+        await trio.to_thread.run_sync(hold.__enter__)
+        try:
+            yield
+        finally:
+            hold.__exit__(None, None, None)
+    finally:
+        busy[call.owner] -= 1
+        if not busy[call.owner]:
+            del busy[call.owner]
+
+
+async def _counted(call: Call, work: Callable[[Callable[[int], None]], T]) -> T:
+    """Run `work(add)` in a thread, within the wallet's allowance."""
+
+    def run() -> T:
+        with call.shared.allowances.counter(call.owner, _room(call)) as counter:
+            return work(counter.add)
+
+    return await trio.to_thread.run_sync(run, limiter=call.shared.threads)
+
+
+def _room(call: Call) -> int:
+    limits = call.node.config.limits
+    return limits.paid_bytes if call.node.sessions.tier(call.owner) == "paid" else limits.free_bytes
+
+
+async def _take(
+    call: Call, source: ingest.Source, content_type: str, media: str, counted: int = 0
+) -> UploadAnswer:
+    """Import and pin. `counted`: bytes of it that went off the allowance already."""
+    api = call.node.config.api
+    limits = Limits(api.max_upload, api.max_upload_files)
+    free = counted
+
+    def work(add: Callable[[int], None]) -> tuple[ingest.Ingested, int]:
+        def beyond(size: int) -> None:
+            nonlocal free
+            given = min(free, size)
+            free -= given
+            add(size - given)
+
+        spool = call.node.config.data_dir / "uploads"
+        done = ingest.ingest(call.node.blocks, source, content_type, media, limits, spool, beyond)
+        return done, _keep(call, done.cid)
+
+    done, _ = await _counted(call, work)
+    text = cids.to_text(done.cid)
+    links = {"path": f"{call.node.config.gateway_url}/ipfs/{text}"}
+    return UploadAnswer(text, done.size, done.blocks, links)
+
+
+def _pin_name(owner: bytes) -> str:
+    return f"upload:{owner.hex()}"
+
+
+def _keep(call: Call, root: bytes) -> int:
+    """Pin for the wallet, within its tier's room; bytes of the DAG. Blocking."""
+    blocks, name = call.node.blocks, _pin_name(call.owner)
+    size = blocks.dag_size(root)
+    used = sum(blocks.dag_size(r) for r, n in blocks.pins() if n == name and r != root)
+    room = _room(call)
+    if used + size > room:
+        raise PaymentRequired(
+            f"This tier keeps {room} bytes of uploads; with this one it would be {used + size}",
+            hint="Remove uploads with DELETE /storage/upload/?cid=…, or ask the operator for the paid tier.",
+            limit=room,
+        )
+    blocks.pin(root, name)
+    return size
 
 
 @table.add(
     "DELETE",
     "/storage/upload/",
-    "Give up an upload: what no site uses of it may be removed",
-    access="owner",
-    query={"cid": "root of the upload"},
+    tag="storage",
+    login=True,
+    query=ForgetQuery,
+    answers={204: None},
+    problems=(BadInput, Unauthorized, NotFound),
 )
-async def forget() -> dict[str, Any]:
-    session = await owner()
-    root = cids.parse(request.args.get("cid", ""))
-    await trio.to_thread.run_sync(node().blocks.unpin, root, _upload_pin(session.owner))
-    return {"cid": cids.to_text(root), "kept": False}
+async def forget(call: Call) -> Reply:
+    """Give up an upload
+
+    A complete one by `cid`: what no site uses of it is removed after an hour. One under way by `upload`.
+    """
+    query: ForgetQuery = call.query
+    if (query.cid is None) == (query.upload is None):
+        raise BadInput("Name either cid or upload")
+    if query.cid is not None:
+        root = cids.parse(query.cid)
+        await trio.to_thread.run_sync(call.node.blocks.unpin, root, _pin_name(call.owner))
+    else:
+        await trio.to_thread.run_sync(call.node.uploads.info, query.upload, call.owner)
+        async with _writing(call, str(query.upload)):
+            await trio.to_thread.run_sync(call.node.uploads.remove, query.upload)
+    return Reply(None, 204)
 
 
-# -- resumable uploads (shape of draft-ietf-httpbis-resumable-upload)
+# -- resumable uploads
 
 
-async def _begin(wallet: bytes, kind: str) -> Response:
-    services = node()
-    if kind not in {CAR, "application/zip", *_TAR}:
-        raise UnsupportedMedia("Resumable uploads are zip, tar or CAR")
-    text = request.headers.get("Upload-Length", "")
-    if text and not text.isdigit():
-        raise BadInput("Upload-Length must be a number of bytes")
-    name = await trio.to_thread.run_sync(services.uploads.create, wallet, kind, int(text) if text else None)
-    offset = await _spool(services, name, 0)
-    headers = {"Location": f"/storage/upload/?upload={name}", "Upload-Offset": str(offset)}
-    return Response("", 201, headers)
+async def _begin(call: Call) -> Reply:
+    media = ingest.kind_of(call.media)
+    if media not in (CAR, ZIP, FILE, *TARS):
+        raise UnsupportedMedia("Resumable uploads are zip, tar, CAR or one file")
+    length = _number(call, "Upload-Length") if "Upload-Length" in call.headers else None
+    name = await trio.to_thread.run_sync(_create, call, media, length)
+    offset = await _append(call, name, 0, length)
+    return Reply(None, 201, {"Location": f"/storage/upload/?upload={name}", "Upload-Offset": str(offset)})
+
+
+def _create(call: Call, media: str, length: int | None) -> str:
+    uploads = call.node.uploads
+    uploads.expire(time.time())
+    if uploads.count(call.owner) >= _OPEN_EACH:
+        raise TooMany(
+            f"A wallet may have {_OPEN_EACH} uploads open",
+            hint="Finish one, or give it up with DELETE /storage/upload/?upload=ID.",
+            slug="busy",
+        )
+    return uploads.create(call.owner, media, length)
+
+
+def _number(call: Call, header: str) -> int:
+    text = call.headers.get(header, "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+        raise BadInput(f"{header} must be a number of bytes")
+    return int(text)
 
 
 @table.add(
     "HEAD",
     "/storage/upload/",
-    "How far a resumable upload has come (Upload-Offset)",
-    access="owner",
-    query={"upload": "id of the upload"},
-    gives="Headers Upload-Offset and Upload-Complete",
-    status=204,
+    tag="storage",
+    login=True,
+    query=ResumeQuery,
+    answers={204: None},
+    answer_headers={"Upload-Offset": "Bytes on disk.", "Upload-Length": "Bytes in all, if known."},
+    problems=(Unauthorized, NotFound),
 )
-async def offset() -> Response:
-    session = await owner()
-    name = request.args.get("upload", "")
-    await trio.to_thread.run_sync(node().uploads.info, name, session.owner)
-    here = await trio.to_thread.run_sync(node().uploads.offset, name)
-    headers = {"Upload-Offset": str(here), "Upload-Complete": "?0", "Cache-Control": "no-store"}
-    return Response("", 204, headers)
+async def offset(call: Call) -> Reply:
+    """How far an upload has come"""
+    uploads, name = call.node.uploads, call.query.upload
+    info = await trio.to_thread.run_sync(uploads.info, name, call.owner)
+    here = await trio.to_thread.run_sync(uploads.offset, name)
+    headers = {"Upload-Offset": str(here), "Upload-Complete": "?0"}
+    if info.length is not None:
+        headers["Upload-Length"] = str(info.length)
+    return Reply(None, 204, headers)
 
 
 @table.add(
     "PATCH",
     "/storage/upload/",
-    "Go on with a resumable upload; the last part says Upload-Complete: ?1",
-    access="owner",
-    query={"upload": "id of the upload"},
-    body={_PARTIAL: "the bytes from Upload-Offset on"},
+    tag="storage",
+    login=True,
+    query=ResumeQuery,
+    streams={PARTIAL: Media("The bytes from `Upload-Offset` on.")},
+    headers={
+        "Upload-Offset": "Where the bytes go: what HEAD said.",
+        "Upload-Complete": "`?1` with the last part: the answer is that of the upload.",
+    },
+    answers={200: UploadAnswer, 204: None},
+    answer_headers={"Upload-Offset": "Bytes on disk."},
+    problems=(*_PROBLEMS, NotFound),
 )
-async def resume() -> Response | dict[str, Any]:
-    session = await owner()
-    services = node()
-    name = request.args.get("upload", "")
-    info = await trio.to_thread.run_sync(services.uploads.info, name, session.owner)
-    text = request.headers.get("Upload-Offset", "")
-    if not text.isdigit():
-        raise BadInput("Upload-Offset must be a number of bytes")
-    here = await _spool(services, name, int(text))
-    if request.headers.get("Upload-Complete") != "?1":
-        return Response("", 204, {"Upload-Offset": str(here), "Upload-Complete": "?0"})
+async def resume(call: Call) -> Any:
+    """Go on with an upload
+
+    What arrived before a connection broke is kept: HEAD says how much. An upload that nobody went on with
+    for a day is removed.
+    """
+    uploads, name = call.node.uploads, call.query.upload
+    info = await trio.to_thread.run_sync(uploads.info, name, call.owner)
+    here = await _append(call, name, _number(call, "Upload-Offset"), info.length)
+    if call.headers.get("Upload-Complete") != "?1":
+        return Reply(None, 204, {"Upload-Offset": str(here), "Upload-Complete": "?0"})
     if info.length is not None and here != info.length:
         raise Conflict(f"The upload has {here} of {info.length} bytes", slug="wrong-length", offset=here)
-    room = await trio.to_thread.run_sync(_room, services, session.owner)
-    path = services.uploads.path(name)
-    async with _held(services):
-        done = await _unpack(
-            services, session.owner, path, info.content_type, min(room, services.config.api.max_upload)
-        )
-    await trio.to_thread.run_sync(services.uploads.remove, name)
+    async with _writing(call, name), _turn(call):
+        path = uploads.path(name)
+        file = await trio.to_thread.run_sync(lambda: path.open("rb"))
+        try:
+            done = await _take(call, ingest.FileSource(file), info.content_type, info.content_type, here)
+        finally:
+            file.close()
+        await trio.to_thread.run_sync(uploads.remove, name)
     return done
 
 
-async def _spool(services: NodeServices, name: str, offset: int) -> int:
-    """The request's body to the upload's file, from `offset` on; synced when it returns."""
-    busy: set[str] = current_app.extensions["decentraspace.spooling"]
-    if name in busy:
-        raise Conflict("This upload is being written by another request", slug="upload-busy")
-    busy.add(name)
-    try:
-        sink = _Spool(services, name, offset)
-        try:
-            await pour(request.body, sink, services.config.api.max_upload)
-        finally:
-            with trio.CancelScope(shield=True):  # what arrived before the connection broke stays
-                await trio.to_thread.run_sync(sink.flush)
-        return sink.offset
-    finally:
-        busy.discard(name)
-
-
-class _Spool:
-    def __init__(self, services: NodeServices, name: str, offset: int) -> None:
-        self._services, self._name, self.offset = services, name, offset
-        self._pending: list[bytes] = []
-        self._append(())
-
-    def _append(self, chunks: Iterable[bytes]) -> None:
-        self.offset = self._services.uploads.append(self._name, self.offset, chunks)
-
-    def feed(self, piece: bytes) -> None:
-        self._pending.append(piece)
-        if len(self._pending) >= 16:
-            self.flush()
-
-    def flush(self) -> None:
-        pending, self._pending = self._pending, []
-        if pending:
-            self._append(pending)
-
-    def finish(self) -> None:
-        self.flush()
-
-
-async def _unpack(services: NodeServices, wallet: bytes, path: Path, kind: str, most: int) -> dict[str, Any]:
-    if kind == CAR:
-        sink = CarSink(services.blocks)
-        await trio.to_thread.run_sync(_feed_file, sink, path)
-        return await _keep_roots(services, wallet, sink.roots)
-    limits = _limits(services, most)
-    entry = await trio.to_thread.run_sync(add_archive, services.blocks, path, kind, limits)
-    return await _keep(services, wallet, entry.cid)
-
-
-def _feed_file(sink: CarSink, path: Path) -> None:
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            sink.feed(piece)
-    sink.finish()
-
-
-def _limits(services: NodeServices, most: int) -> Limits:
-    return Limits(most, services.config.api.max_upload_files)
-
-
 @asynccontextmanager
-async def _held(services: NodeServices) -> AsyncIterator[None]:
-    """No garbage collection of what this request brings, until it is pinned."""
-    hold = services.blocks.hold()
-    await trio.to_thread.run_sync(hold.__enter__)
+async def _writing(call: Call, name: str) -> AsyncIterator[None]:
+    if name in call.shared.spooling:
+        raise Conflict("Another request is at this upload", slug="upload-busy")
+    call.shared.spooling.add(name)
     try:
         yield
     finally:
-        hold.__exit__(None, None, None)
+        call.shared.spooling.discard(name)
+
+
+async def _append(call: Call, name: str, offset: int, length: int | None) -> int:
+    """The request's body to the upload's file, from `offset` on; synced when it returns."""
+    uploads = call.node.uploads
+    most = call.node.config.api.max_upload if length is None else length
+
+    def work(add: Callable[[int], None]) -> int:
+        source = Pulled(call.stream, max(most - offset, 0))
+
+        def chunks() -> Any:
+            since = 0
+            for chunk in source.chunks():
+                add(len(chunk))
+                since += len(chunk)
+                if since > _SPARE_DISK // 8:
+                    since = 0
+                    if shutil.disk_usage(call.node.config.data_dir).free < _SPARE_DISK:
+                        raise QuotaExceeded("The node has no room on disk for this upload")
+                yield chunk
+
+        return uploads.append(name, offset, chunks())
+
+    async with _writing(call, name):
+        return await _counted(call, partial(work))
