@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pluggy
+import structlog
 
 from decentraspace import hookspecs
 from decentraspace.config import PluginsConfig
 from decentraspace.errors import ConfigError
 from decentraspace.hookspecs import HOOKS, PROJECT, Hook
+
+log = structlog.get_logger(__name__)
 
 GROUP = "decentraspace.plugins"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -61,8 +64,7 @@ def candidates(config: PluginsConfig) -> list[Candidate]:
 
     ConfigError when the folder does not exist.
     """
-    found = [_installed(point) for point in metadata.entry_points(group=GROUP)]
-    found.sort(key=lambda candidate: candidate.name)
+    found = sorted(_installed(), key=lambda candidate: candidate.name)
     if config.directory:
         folder = Path(config.directory).expanduser()
         if not folder.is_dir():
@@ -74,10 +76,18 @@ def candidates(config: PluginsConfig) -> list[Candidate]:
     return found
 
 
-def _installed(point: metadata.EntryPoint) -> Candidate:
-    distribution = point.dist
-    name, version = (distribution.name, distribution.version) if distribution else (point.value, "")
-    return Candidate(point.name, version, name, point.load)
+def _installed() -> list[Candidate]:
+    """Plugins with an entry point. `metadata.entry_points` would fail for all when one is damaged."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for distribution in metadata.distributions():
+        try:
+            for point in distribution.entry_points.select(group=GROUP):
+                name, version = distribution.name or point.value, distribution.version or ""
+                # The first on sys.path wins, as for imports.
+                found.setdefault((point.name, point.value), Candidate(point.name, version, name, point.load))
+        except Exception as error:  # noqa: BLE001 half-removed or garbled metadata fail in many ways
+            log.warning("distribution_unreadable", distribution=str(distribution), error=str(error)[:300])
+    return list(found.values())
 
 
 def _file_loader(path: Path) -> Callable[[], object]:

@@ -196,7 +196,8 @@ class Runner:
         try:
             with call.scope:
                 value = await call.work()
-            if call.scope.cancelled_caught:
+            # `cancel_called`, not `cancelled_caught`: one that swallows its cancellation is late all the same.
+            if call.scope.cancel_called:
                 outcome = Outcome("late", error=f"took longer than {call.seconds:g} s and was cancelled")
             else:
                 outcome = Outcome("value", value)

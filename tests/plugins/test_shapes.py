@@ -1,0 +1,140 @@
+"""Checks of returned values: what is right passes unchanged, anything else is refused and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decentraspace import shapes
+from decentraspace.content import cid as cids
+from decentraspace.hookspecs import HOOKS
+from decentraspace.shapes import Nonsense
+
+ADDRESS = "0x" + "aB" * 20
+CID = cids.to_text(cids.make(cids.RAW, b"x"))
+
+RIGHT: dict[str, list[Any]] = {
+    "storage_pin": ["pinned", "queued", "failed", None],
+    "storage_unpin": [True, False, None],
+    "storage_fetch": [0, 7, None],
+    "storage_status": [
+        {"service": "x", "reachable": True},
+        {"service": "x", "reachable": False, "pinned": 1, "queued": 0, "failed": 2, "detail": "two\nlines"},
+        None,
+    ],
+    "name_resolve": [{"kind": "ipfs", "value": CID}, {"kind": "site", "value": "a--b", "ttl": 60}],
+    "name_owner": [ADDRESS],
+    "name_quote": [{"available": True, "credits": 5, "years": 1, "valid_until": 1_800_000_000}],
+    "name_purchase": [
+        {"status": "done", "reference": "r"},
+        {"status": "pending", "reference": "r", "expires": 1},
+    ],
+    "name_instructions": [[{"type": "TXT", "host": "_dnslink.example", "value": "dnslink=/x"}], []],
+    "payment_methods": [[{"id": "card", "title": "Card", "fee_credits": 0, "address": ADDRESS}]],
+    "payment_recharge": [{"status": "pending", "reference": "r", "url": "https://pay.example/1"}],
+    "payment_webhook": [{"status": "done", "reference": "r", "owner": ADDRESS, "credits": 2**63 - 1}],
+    "ledger_settle": [[{"owner": ADDRESS, "credits": 1, "reference": "0x1"}]],
+    "chain_events": [
+        {
+            "next_block": 8,
+            "events": [
+                {
+                    "block": 7,
+                    "block_hash": "0x" + "a" * 64,
+                    "transaction": "0x" + "b" * 64,
+                    "index": 0,
+                    "kind": "Deposit",
+                    "owner": ADDRESS,
+                    "credits": 1,
+                }
+            ],
+        }
+    ],
+    "deploy_source": [{"directory": "/x", "revision": "abc"}],
+}
+
+WRONG: dict[str, list[Any]] = {
+    "storage_unpin": [0, 1, "yes", []],
+    "storage_fetch": [-1, True, 1.0, "7", 2**60],
+    "storage_status": [
+        {},
+        {"service": "x"},
+        {"service": "x", "reachable": 1},
+        {"service": "x", "reachable": True, "more": 1},
+        {"service": "x" * 201, "reachable": True},
+        {"service": "\x1b[2J", "reachable": True},
+        {"service": "x", "reachable": True, 5: 5},
+        [("service", "x")],
+    ],
+    "name_resolve": [{"kind": "ftp", "value": "x"}, {"kind": "site", "value": "x", "ttl": -1}],
+    "name_owner": ["0x", "0x" + "g" * 40, ADDRESS + "00", ADDRESS.encode(), ADDRESS + "\n"],
+    "name_quote": [
+        {"available": True, "credits": -1, "years": 1},
+        {"available": True, "credits": 0.5, "years": 1},
+    ],
+    "payment_methods": [
+        {"id": "x"},
+        [{"id": "UPPER", "title": "x"}],
+        [{"id": "a", "title": "x"}] * 51,
+    ],
+    "payment_recharge": [
+        {"status": "pending", "reference": "r", "url": "javascript:alert(1)"},
+        {"status": "pending", "reference": "r", "url": "https://a b"},
+    ],
+    "payment_webhook": [{"status": "done", "reference": "r", "credits": 2**63}],
+    "chain_events": [{"next_block": 1, "events": "none"}, {"next_block": "1", "events": []}],
+}
+
+
+@pytest.mark.parametrize(("hook", "value"), [(h, v) for h, values in RIGHT.items() for v in values])
+def test_right(hook: str, value: Any) -> None:
+    assert HOOKS[hook].returns(value) == value
+
+
+@pytest.mark.parametrize(
+    ("hook", "value"), [(h, v) for h, values in WRONG.items() for v in values if v is not None]
+)
+def test_wrong(hook: str, value: Any) -> None:
+    with pytest.raises(Nonsense):
+        HOOKS[hook].returns(value)
+
+
+def test_every_hook_that_returns_something_is_tried() -> None:
+    returning = {name for name, hook in HOOKS.items() if hook.returns is not shapes.NOTHING}
+    assert returning == {*RIGHT, "api_routes"}
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=20,
+)
+
+
+@given(value=anything)
+def test_nothing_but_nonsense_is_raised(value: Any) -> None:
+    for hook in HOOKS.values():
+        with suppress(Nonsense):
+            clean = hook.returns(value)
+            assert hook.returns(clean) == clean  # what passed passes again, as it is
+
+
+def test_cids_are_made_uniform() -> None:
+    v0 = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn"
+    assert shapes.CID(v0) == cids.to_text(cids.parse(v0))
+    for wrong in ("", "bafy", 5, None, b"x", "Qm" + "1" * 44):
+        with pytest.raises(Nonsense):
+            shapes.CID(wrong)
+
+
+def test_a_changed_original_changes_nothing() -> None:
+    inner = {"id": "card", "title": "Card"}
+    given_ = [inner]
+    clean = HOOKS["payment_methods"].returns(given_)
+    inner["title"] = "evil"
+    given_.append("evil")  # type: ignore[arg-type]
+    assert clean == [{"id": "card", "title": "Card"}]
