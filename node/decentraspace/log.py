@@ -32,7 +32,12 @@ def configure(config: LogConfig) -> None:
     if config.format == "json":
         last: list[Any] = [structlog.processors.dict_tracebacks, _bounded, _json()]
     else:
-        last = [_bounded, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [
+            _bounded,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -58,7 +58,7 @@ def deploy(folder: Path, label: str | None, channel: str | None, node: str | Non
     urls = answer["urls"]
     text = "\n".join(
         [
-            f"Version {answer['seq']} of {answer['label']} is live: {len(scan.blocks)} blocks, "
+            f"Version {answer['seq']} of {label} is live: {len(scan.blocks)} blocks, "
             f"{size_of(scan.root.tsize)}, {size_of(sent)} uploaded, {seconds:.1f} s.",
             "",
             *([f"  Site     {urls['site']}"] if "site" in urls else []),

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,7 +30,10 @@ _RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, even by SIGKILL (Linux prctl(2))."""
+    """Have the kernel end this process when its parent ends, even by SIGKILL (Linux prctl(2)).
+
+    Only for a parent that starts it from its main thread: the kernel counts the thread, not the process.
+    """
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -87,7 +91,7 @@ async def _process(environment: dict[str, str], *, task_status: TaskStatus[trio.
     await trio.run_process(
         [sys.executable, "-m", "decentraspace.gateway"],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # never written to: its end tells the gateway that the node is gone
         check=False,
         deliver_cancel=stop,
         start_new_session=True,  # Ctrl-C in a terminal is for the node, which then stops its gateway
@@ -122,9 +126,16 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
+def _end_with_input() -> None:
+    """The node holds the other end of standard input; when it is gone, however, so is this process."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> Any:
     """The child: Granian with its workers."""
-    die_with_parent()
+    threading.Thread(target=_end_with_input, daemon=True).start()
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
