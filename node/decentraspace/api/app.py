@@ -35,6 +35,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_MOST, _DRAIN_SECONDS = 256 * 1024 * 1024, 10.0
+_BRACKETS_MOST = 500  # in a JSON body; no endpoint takes more than a few
 _THREADS = 16  # uploads at work at once
 _CORS = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Upload-Offset, "
@@ -225,6 +226,9 @@ def _query(endpoint: Endpoint) -> Any:
 def _json(raw: bytes, media: str) -> Any:
     if media != "application/json":
         raise UnsupportedMedia("Send application/json")
+    if raw.count(b"[") + raw.count(b"{") > _BRACKETS_MOST:
+        # Libraries raise Python's recursion limit, and then deep nesting ends the process.
+        raise BadInput("The body is nested too deeply, or has too many parts")
     try:
         return json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
