@@ -217,8 +217,15 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
 
     for node in nodes[1:]:
         for path in files:
-            if _fetch(client, node, host, path) != before[path]:
-                raise DemoFailed(f"node {node.number} does not answer like node 1 did for {path}")
+            now, then = _fetch(client, node, host, path), before[path]
+            if now != then:
+                differences = [
+                    f"{a} instead of {b}" for a, b in zip(now[:2], then[:2], strict=True) if a != b
+                ]
+                raise DemoFailed(
+                    f"node {node.number} does not answer like node 1 did for {path}: "
+                    + ("; ".join(differences) or "other bytes")
+                )
         steps(f"node {node.number} serves the same {len(files)} files: same bytes, same headers")
     home_page = client.get(
         f"http://127.0.0.1:{nodes[2].gateway}/", headers={"Host": f"{host}:{nodes[2].gateway}"}

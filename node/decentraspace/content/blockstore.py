@@ -75,7 +75,7 @@ class BlockStore:
             size = -(-size // 4096) * 4096
             env = lmdb.open(
                 str(path),
-                map_size=size or 1 << 20,
+                map_size=size,  # 0, for a reader: as large as its writer made it
                 max_dbs=len(_DATABASES),
                 max_readers=512,
                 readonly=readonly,

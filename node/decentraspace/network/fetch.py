@@ -1,7 +1,9 @@
 """Content from other nodes: CAR streams over HTTP, each block verified before it is stored.
 
-Only blocks that the DAG asks for are taken: a provider that sends anything else, or wrong bytes, or
-nothing for a while, is left, and the next one goes on from what is still missing.
+Only blocks that the DAG asks for are taken, each once: a provider that sends anything else, or wrong
+bytes, or too little in a while, is left, and the next one goes on from what is still missing. What is
+wrong with the content itself (larger than its record says, malformed) ends the fetch: no provider is
+to blame for it.
 Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/.
 """
 
@@ -9,9 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import httpx
@@ -26,10 +30,14 @@ from decentraspace.errors import BadInput, TooLarge, Unavailable, Unprocessable
 log = structlog.get_logger(__name__)
 
 _STALL = 10.0  # seconds without a new verified block
+_SLOWEST = 4 * 1024  # verified bytes a second, on average over `_STALL` and longer
 _CONNECT = 5.0
+_VISITOR = 30.0  # seconds to bring a block for a visitor who waits
 _BATCH = 4 * 1024 * 1024  # bytes stored at once
 _AT_ONCE = 8  # requests for parts of one DAG
+_BLOCKS_MOST = 500_000  # of one DAG under way; bounds what its links take in memory
 _PENALTY_FIRST, _PENALTY_MOST = 2.0, 300.0  # seconds a provider that failed is asked last
+_PROVIDERS_MOST = 32  # asked for one fetch
 
 
 class Provider(NamedTuple):
