@@ -10,6 +10,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, cast
 
@@ -17,7 +18,7 @@ from decentraspace.api import multipart
 from decentraspace.content import archives, car, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.archives import Limits
-from decentraspace.content.blockstore import BlockStore, BlockWriter
+from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.importer import Entry, TreeBuilder, add_file
 from decentraspace.errors import BadInput, QuotaExceeded, Unprocessable, UnsupportedMedia
 
@@ -35,6 +36,7 @@ TARS = (
 _ALIASES = {"application/x-zip-compressed": ZIP, "application/car": CAR}
 _SPARE_DISK = 64 * 1024 * 1024  # bytes left free beside a spooled upload
 _COPY = 1024 * 1024
+_BATCH = 16 * 1024 * 1024  # bytes of blocks stored at once
 
 
 class Source(Protocol):
@@ -90,23 +92,70 @@ def ingest(
     referenced by nothing and collected later.
     """
     media = kind_of(media)
-    writer = store.writer()
-    sink = _counted(writer, on_stored)
-    if media == CAR:
-        return _car(store, writer, sink, source)
-    if media == FILE:
-        entry = add_file(cast(BinaryIO, _Limited(source, limits.max_bytes)), sink)
-    else:
-        builder = TreeBuilder(sink, max_files=limits.max_files, max_bytes=limits.max_bytes)
-        if media == FORM:
-            _form(source, multipart.boundary_of(content_type), builder)
-        elif media == ZIP:
-            _zip(source, builder, limits, spool)
+    with Writer(store, on_stored) as writer:
+        if media == CAR:
+            root = _car(store, writer, source)
+            return Ingested(root, _size(store, root), writer.blocks)
+        if media == FILE:
+            entry = add_file(cast(BinaryIO, _Limited(source, limits.max_bytes)), writer.put)
         else:
-            archives.add_tar(cast(BinaryIO, source), builder, limits)
-        entry = _root(builder)
-    writer.flush()
-    return Ingested(entry.cid, entry.size, writer.blocks)
+            builder = TreeBuilder(writer.put, max_files=limits.max_files, max_bytes=limits.max_bytes)
+            if media == FORM:
+                _form(source, multipart.boundary_of(content_type), builder)
+            elif media == ZIP:
+                _zip(source, builder, limits, spool)
+            else:
+                archives.add_tar(cast(BinaryIO, source), builder, limits)
+            entry = _root(builder)
+        writer.flush()
+        return Ingested(entry.cid, entry.size, writer.blocks)
+
+
+class Writer:
+    """Stores blocks in durable batches, each in another thread while the next one is collected.
+
+    At most two batches are held. Use it as a context manager; `flush` is what makes all of it durable.
+    """
+
+    def __init__(self, store: BlockStore, on_stored: Callable[[int], None]) -> None:
+        self._store, self._on_stored = store, on_stored
+        self._thread = ThreadPoolExecutor(1, "blocks")
+        self._under_way: Future[int] | None = None
+        self._batch: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self.blocks = self.bytes = self.new = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(wait=True)
+
+    def put(self, cid: bytes, data: bytes) -> None:
+        """A verified block."""
+        self._on_stored(len(data))
+        self._batch.append((cid, data))
+        self._size += len(data) + 256  # what a tiny block costs in Python objects
+        self.blocks += 1
+        self.bytes += len(data)
+        if self._size >= _BATCH:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._wait()
+        batch, self._batch, self._size = self._batch, [], 0
+        self._under_way = self._thread.submit(self._store.put_many, batch)
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            self.new += under_way.result()
+
+    def flush(self) -> None:
+        """Durable when it returns."""
+        if self._batch:
+            self._hand_over()
+        self._wait()
 
 
 class Stored(NamedTuple):
@@ -119,35 +168,24 @@ class Stored(NamedTuple):
 
 def store_blocks(store: BlockStore, source: Source, on_stored: Callable[[int], None]) -> Stored:
     """A CAR of any blocks, without asking for whole DAGs. Blocking; errors as `ingest`."""
-    writer = store.writer()
-    sink = _counted(writer, on_stored)
-    decoder, size = car.CarDecoder(), 0
-    try:
-        for chunk in source.chunks():
-            for cid, data in decoder.feed(chunk):
-                sink(cid, data)
-                size += len(data)
-        decoder.close()
-    finally:
-        writer.flush()  # what came before a fault is verified, and need not be sent again
-    return Stored(writer.blocks, writer.new, size)
+    decoder = car.CarDecoder()
+    with Writer(store, on_stored) as writer:
+        try:
+            for chunk in source.chunks():
+                for cid, data in decoder.feed(chunk):
+                    writer.put(cid, data)
+            decoder.close()
+        finally:
+            writer.flush()  # what came before a fault is verified, and need not be sent again
+    return Stored(writer.blocks, writer.new, writer.bytes)
 
 
-def _counted(writer: BlockWriter, on_stored: Callable[[int], None]) -> Callable[[bytes, bytes], None]:
-    def sink(cid: bytes, data: bytes) -> None:
-        on_stored(len(data))
-        writer.put(cid, data)
-
-    return sink
-
-
-def _car(
-    store: BlockStore, writer: BlockWriter, sink: Callable[[bytes, bytes], None], source: Source
-) -> Ingested:
+def _car(store: BlockStore, writer: Writer, source: Source) -> bytes:
+    """The root, all of whose blocks are here."""
     decoder = car.CarDecoder()
     for chunk in source.chunks():
         for cid, data in decoder.feed(chunk):
-            sink(cid, data)
+            writer.put(cid, data)
     decoder.close()
     writer.flush()
     roots = decoder.roots or []
@@ -164,7 +202,7 @@ def _car(
             slug="missing-blocks",
             missing=[cids.to_text(c) for c in missing[:1000]],
         )
-    return Ingested(root, _size(store, root), writer.blocks)
+    return root
 
 
 def _size(store: BlockStore, root: bytes) -> int:
