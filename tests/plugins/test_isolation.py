@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -312,3 +313,17 @@ async def test_closing_does_not_wait_for_ever(workshop: Workshop) -> None:
         await manager.close()
     assert "plugin good" not in {thread.name for thread in threading.enumerate()}
     assert await manager.call("storage_pin", cid=CID) == []
+
+
+async def test_the_recursion_limit_stays(workshop: Workshop) -> None:
+    """Raised as some libraries do, anything nested deeply would end the process."""
+    limit = sys.getrecursionlimit()
+    workshop.write(
+        "raiser",
+        "sys.setrecursionlimit(10**6)\n@hookimpl\nasync def storage_pin(cid):\n"
+        "    sys.setrecursionlimit(10**6)\n    return 'pinned'\n",
+    )
+    manager = workshop.manager()
+    assert sys.getrecursionlimit() == limit
+    assert await manager.call("storage_pin", cid=CID) == [HookResult("raiser", "pinned")]
+    assert sys.getrecursionlimit() == limit

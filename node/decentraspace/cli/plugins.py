@@ -15,7 +15,10 @@ from decentraspace.cli.output import emit, json_option, table
 @click.option("--plugins-dir", help="Folder of one-file plugins to look into, too.")
 @json_option
 def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: bool) -> None:
-    """List plugins: name, version, hooks, health. They are loaded here to see whether they can be.
+    """List plugins: name, version, hooks, health.
+
+    Their health is that in the running node. Where none runs, or another folder is named, they are
+    loaded here to see whether they can be.
 
     \b
     Examples:
@@ -25,13 +28,17 @@ def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: 
     from decentraspace import log
     from decentraspace.config import LogConfig, default_path, load
     from decentraspace.plugins import PluginManager
+    from decentraspace.plugins.health import read_report
 
     log.configure(LogConfig(level="error"))
     overrides = {"plugins": {"directory": plugins_dir}} if plugins_dir else None
-    manager = PluginManager(load(config_path or default_path(), overrides=overrides).plugins)
-    manager.load_blocking()
-    found = manager.describe()
-    manager.close_blocking()
+    config = load(config_path or default_path(), overrides=overrides)
+    found = read_report(config.data_dir) if overrides is None else None
+    if found is None:
+        manager = PluginManager(config.plugins)
+        manager.load_blocking()
+        found = manager.describe()
+        manager.close_blocking()
     rows = [(i.name, i.version or "-", i.health, ", ".join(i.hooks) or "-", i.error) for i in found]
     text = (
         table(rows, ("NAME", "VERSION", "HEALTH", "HOOKS", "ERROR")) if rows else "No plugins are installed."

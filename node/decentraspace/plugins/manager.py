@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -14,7 +15,7 @@ from decentraspace.config import Config, PluginsConfig
 from decentraspace.errors import DecentraSpaceError, NotFound, Unavailable
 from decentraspace.hookspecs import HOOKS, Hook
 from decentraspace.plugins.extensions import checked_response, take_commands, take_routes
-from decentraspace.plugins.health import PluginInfo
+from decentraspace.plugins.health import PluginInfo, write_report
 from decentraspace.plugins.loading import NAME, Candidate, Implementation, candidates
 from decentraspace.plugins.member import Member
 from decentraspace.plugins.runner import Outcome
@@ -70,6 +71,7 @@ class PluginManager:
         self._config, self._grace = config, grace
         self._gate = StoreGate(None)
         self._members: list[Member] = []
+        self._data_dir: Path | None = None  # of the node; known once all are loaded
         self._hooks: dict[str, list[tuple[Member, Implementation]]] = {name: [] for name in HOOKS}
 
     # -- loading and ending
@@ -102,9 +104,13 @@ class PluginManager:
                 self._hooks[name].append((member, implementation))
         for implementations in self._hooks.values():
             implementations.sort(key=lambda pair: pair[1].rank)
+        if node is not None:
+            self._data_dir = node.config.data_dir
+            self._report()
 
     def _admit(self, candidate: Candidate, node: NodeParts | None) -> Member:
-        member, name = Member(candidate, self._config, self._grace), candidate.name
+        member = Member(candidate, self._config, self._grace, self._report)
+        name = candidate.name
         if NAME.fullmatch(name) is None:
             member.refuse("its name must be lower-case letters, digits and underscores")
         elif any(other.name == name for other in self._members):
@@ -227,7 +233,17 @@ class PluginManager:
 
     def describe(self) -> list[PluginInfo]:
         """Every plugin there is, loaded or not, by name."""
+        for member in self._members:
+            member.check_alive()
+        return self._infos()
+
+    def _infos(self) -> list[PluginInfo]:
         return sorted((member.info() for member in self._members), key=lambda info: info.name)
+
+    def _report(self) -> None:
+        """A plugin's health has changed, in whatever thread."""
+        if self._data_dir is not None:
+            write_report(self._data_dir, self._infos())
 
     def _find(
         self, hook: str, arguments: Mapping[str, Any]

@@ -25,10 +25,16 @@ BACKGROUND = "start_soon"
 class Member:
     """A plugin that was found, whether it could be loaded or not. `runner` is None when it is not to run."""
 
-    def __init__(self, candidate: Candidate, config: PluginsConfig, grace: float) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        config: PluginsConfig,
+        grace: float,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.candidate, self._config, self._grace = candidate, config, grace
         self.name = candidate.name
-        self.health = Health(config.max_failures)
+        self.health = Health(config.max_failures, on_change)
         self.runner: Runner | None = None
         self.version = candidate.version
         self.implementations: Mapping[str, Implementation] = {}
@@ -37,7 +43,6 @@ class Member:
         self._dropped = 0
 
     def info(self) -> PluginInfo:
-        self.check_alive()
         state, failures, error = self.health.read()
         hooks = tuple(self.implementations)
         return PluginInfo(self.name, self.version, self.candidate.source, hooks, state, failures, error)

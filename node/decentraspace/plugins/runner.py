@@ -6,6 +6,7 @@ does not come back is abandoned: Python cannot kill a thread, but the node need 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
@@ -76,6 +77,7 @@ class Runner:
         self._nursery: trio.Nursery | None = None
         self._waiting = 0
         self._ping: float | None = None
+        self._recursion = sys.getrecursionlimit()
         self._thread = threading.Thread(target=self._main, name=f"plugin {name}", daemon=True)
 
     def start(self) -> None:
@@ -144,6 +146,8 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 an import may raise anything, SystemExit too
             self.ready.set_result((None, words(error)))
             return
+        finally:
+            self._keep_recursion_limit()
         why = "its event loop ended"
         try:
             if not self._over:
@@ -159,6 +163,12 @@ class Runner:
             self.ready.set_result((None, self._over))
         if not expected:
             self._on_death(why)
+
+    def _keep_recursion_limit(self) -> None:
+        """Libraries raise it (py_ecc, and with it web3) for the whole process, where then something nested
+        deeply enough overflows the stack, which no `except` sees."""
+        if sys.getrecursionlimit() > self._recursion:
+            sys.setrecursionlimit(self._recursion)
 
     async def _loop(self, loaded: Any) -> None:
         send, receive = trio.open_memory_channel[Any](_EVENTS_MOST)
@@ -203,6 +213,7 @@ class Runner:
                 outcome = Outcome("value", value)
         except BaseException as error:  # noqa: BLE001 SystemExit and KeyboardInterrupt of a plugin are its own
             outcome = outcome_of(error)
+        self._keep_recursion_limit()
         with self._lock:
             self._open.discard(call)
         call.finish(outcome)
