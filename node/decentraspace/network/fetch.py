@@ -9,42 +9,31 @@ Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/.
 
 from __future__ import annotations
 
-import ipaddress
 import math
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
 
-import httpx
 import structlog
 import trio
 
 from decentraspace.content import car, dagpb
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import BadInput, TooLarge, Unavailable, Unprocessable
+from decentraspace.errors import BadInput, DecentraSpaceError, TooLarge, Unavailable, Unprocessable
+from decentraspace.network.source import AT_ONCE, Provider, ProviderFailed, Source, open_source
+
+__all__ = ["FetchResult", "Fetcher", "Provider"]
 
 log = structlog.get_logger(__name__)
 
 _STALL = 10.0  # seconds without a new verified block
 _SLOWEST = 4 * 1024  # verified bytes a second, on average over `_STALL` and longer
-_CONNECT = 5.0
 _VISITOR = 30.0  # seconds to bring a block for a visitor who waits
 _BATCH = 4 * 1024 * 1024  # bytes stored at once
-_AT_ONCE = 8  # requests for parts of one DAG
 _BLOCKS_MOST = 500_000  # of one DAG under way; bounds what its links take in memory
 _PENALTY_FIRST, _PENALTY_MOST = 2.0, 300.0  # seconds a provider that failed is asked last
 _PROVIDERS_MOST = 32  # asked for one fetch
-
-
-class Provider(NamedTuple):
-    """`url`: base URL of a gateway, without a slash at the end."""
-
-    url: str
-    peer_id: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +64,14 @@ class _Reputation:
     until: float = -math.inf
 
 
+@dataclass
+class _Flight:
+    """A block that someone is fetching already; others wait for the same answer."""
+
+    landed: trio.Event
+    present: bool | None = None  # None: whoever fetched it was cancelled
+
+
 class Fetcher:
     """`providers(root)` gives the gateways to ask, best first."""
 
@@ -93,150 +90,173 @@ class Fetcher:
             stall,
         )
         self._under_way: dict[bytes, trio.Event] = {}
+        self._flights: dict[bytes, _Flight] = {}
         self._reputation: dict[str, _Reputation] = {}
 
     async def fetch(self, root: bytes, *, deadline: float, max_bytes: int) -> FetchResult:
         """Make the whole DAG present. Unavailable when no provider could give it in `deadline` seconds;
-        TooLarge beyond `max_bytes`. One fetch per root at a time: others wait for it and then look again."""
+        TooLarge beyond `max_bytes`; Unprocessable when the content is malformed. One fetch per root at a
+        time: others wait for it and then look again."""
+        asked: list[Provider] = []
         with trio.move_on_after(deadline):
             async with self._alone(root), self._held():
-                return await self._fetch(root, _Budget(max_bytes))
+                return await self._fetch(root, _Budget(max_bytes), asked)
+        if asked:
+            self._failed(asked[-1], TimeoutError("it was too slow for the deadline"))
         raise Unavailable(f"Fetching {cids.to_text(root)} took more than {deadline:.0f} s")
 
-    async def fetch_block(self, cid: bytes, root: bytes) -> bool:
-        """Make one block present for a visitor who waits; whether it is."""
-        async with self._alone(cid):
-            if await trio.to_thread.run_sync(self._store.has, cid):
-                return True
-            for provider in self._ranked(await self._providers(root)):
-                try:
-                    await self._block(provider, cid, _Budget(cids.MAX_BLOCK))
-                except _ProviderFailed as error:
-                    self._failed(provider, error)
-                    continue
-                return True
+    async def fetch_block(self, cid: bytes, root: bytes, *, deadline: float = _VISITOR) -> bool:
+        """Make one block present for a visitor who waits, within `deadline` seconds; whether it is."""
+        with trio.move_on_after(deadline):
+            while (flight := self._flights.get(cid)) is not None:
+                await flight.landed.wait()
+                if flight.present is not None:
+                    return flight.present
+            flight = self._flights[cid] = _Flight(trio.Event())
+            try:
+                flight.present = await self._fetch_block(cid, root)
+                return flight.present
+            except DecentraSpaceError as error:  # the store is full, or the content is malformed
+                log.warning("block_not_fetched", cid=cids.to_text(cid), reason=str(error))
+                flight.present = False
+            finally:
+                del self._flights[cid]
+                flight.landed.set()
         return False
 
-    async def _fetch(self, root: bytes, budget: _Budget) -> FetchResult:
+    async def _fetch_block(self, cid: bytes, root: bytes) -> bool:
+        if await trio.to_thread.run_sync(self._store.has, cid):
+            return True
+        for provider in self._ranked(await self._providers(root)):
+            try:
+                async with open_source(provider, self._allow_private, self._stall) as source:
+                    await self._block(source, cid, _Budget(cids.MAX_BLOCK))
+            except ProviderFailed as error:
+                self._failed(provider, error)
+                continue
+            return True
+        return False
+
+    async def _fetch(self, root: bytes, budget: _Budget, asked: list[Provider]) -> FetchResult:
+        if not await self._missing(root):
+            return FetchResult(0, 0)
         providers = self._ranked(await self._providers(root))
-        if not providers and await self._missing(root):
+        if not providers:
             raise Unavailable("No other node is known that could have the content")
         for provider in providers:
+            asked.append(provider)
             try:
-                await self._from(provider, root, budget)
-            except _ProviderFailed as error:
+                async with open_source(provider, self._allow_private, self._stall) as source:
+                    await self._from(source, root, budget)
+            except ProviderFailed as error:
                 self._failed(provider, error)
                 continue
             self._reputation.pop(provider.url, None)
-            break
-        if await self._missing(root):
-            raise Unavailable(f"None of {len(providers)} nodes gave all of {cids.to_text(root)}")
-        return FetchResult(budget.bytes, budget.blocks)
+            return FetchResult(budget.bytes, budget.blocks)
+        raise Unavailable(f"None of {len(providers)} nodes gave all of {cids.to_text(root)}")
 
-    async def _from(self, provider: Provider, root: bytes, budget: _Budget) -> None:
+    async def _from(self, source: Source, root: bytes, budget: _Budget) -> None:
         """All that is missing, from one provider: whole, or only the parts that are not here."""
         missing = await self._missing(root)
         if missing == [root]:
-            await self._block(provider, root, budget)
+            await self._block(source, root, budget)
             missing = await self._missing(root)
             links = dagpb.links_of(root, await trio.to_thread.run_sync(self._store.get_or_raise, root))
             if missing and len(missing) >= len(set(links)):
                 # Nothing below is here: one stream is faster than many requests.
-                await self._car(provider, root, budget)
+                await self._car(source, root, budget)
                 missing = await self._missing(root)
         while missing:
-            limit = trio.CapacityLimiter(_AT_ONCE)
-            async with trio.open_nursery() as nursery:
-                for cid in missing:
-                    nursery.start_soon(self._part, provider, cid, budget, limit)
+            await self._parts(source, missing, budget)
             missing = await self._missing(root)
 
-    async def _part(
-        self, provider: Provider, cid: bytes, budget: _Budget, limit: trio.CapacityLimiter
-    ) -> None:
-        async with limit:
-            if cids.codec(cid) == cids.RAW:
-                await self._block(provider, cid, budget)
-            else:
-                await self._car(provider, cid, budget)
+    async def _parts(self, source: Source, missing: list[bytes], budget: _Budget) -> None:
+        """Several at once. The first failure ends all; it is raised by itself, not in a group."""
+        limit = trio.CapacityLimiter(AT_ONCE)
+        failures: list[Exception] = []
+
+        async def part(cid: bytes) -> None:
+            async with limit:
+                try:
+                    if cids.codec(cid) == cids.RAW:
+                        await self._block(source, cid, budget)
+                    else:
+                        await self._car(source, cid, budget)
+                except (ProviderFailed, DecentraSpaceError) as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for cid in missing:
+                nursery.start_soon(part, cid)
+        if failures:
+            raise failures[0]
 
     async def _missing(self, root: bytes) -> list[bytes]:
-        return await trio.to_thread.run_sync(self._store.missing, root, 1000)
-
-    async def _block(self, provider: Provider, cid: bytes, budget: _Budget) -> None:
-        data = b""
-        async with self._get(provider, cid, "raw", "application/vnd.ipld.raw") as chunks:
-            async for chunk in chunks:
-                data += chunk
-                if len(data) > cids.MAX_BLOCK:
-                    raise _ProviderFailed("a block is too large")
-        if not cids.digest_matches(cid, data):
-            raise _ProviderFailed("a block does not match its CID")
-        budget.spend(len(data))
-        await trio.to_thread.run_sync(self._store.put_many, [(cid, data)])
-
-    async def _car(self, provider: Provider, root: bytes, budget: _Budget) -> None:
-        decoder = car.CarDecoder()
-        expected = {root}
-        batch: list[tuple[bytes, bytes]] = []
-        size = 0
         try:
-            async with self._get(provider, root, "car", "application/vnd.ipld.car; version=1") as chunks:
-                progress = trio.current_time()
+            return await trio.to_thread.run_sync(self._store.missing, root, 1000)
+        except BadInput as error:
+            raise _malformed(root, error) from error
+
+    async def _block(self, source: Source, cid: bytes, budget: _Budget) -> None:
+        data = bytearray()
+        # A block is the smallest progress there is, so it is what has to come before the stall limit.
+        async with source.get(cid, "raw", "application/vnd.ipld.raw") as chunks:
+            with trio.fail_after(self._stall):
                 async for chunk in chunks:
-                    for cid, data in decoder.feed(chunk):
-                        if cid not in expected:
-                            raise _ProviderFailed("it sends blocks that nobody asked for")
-                        expected.discard(cid)
-                        expected.update(dagpb.links_of(cid, data))
+                    data += chunk
+                    if len(data) > cids.MAX_BLOCK:
+                        raise ProviderFailed("a block is too large")
+        block = bytes(data)
+        if not cids.digest_matches(cid, block):
+            raise ProviderFailed("a block does not match its CID")
+        budget.spend(len(block))
+        await trio.to_thread.run_sync(self._store.put_many, [(cid, block)])
+
+    async def _car(self, source: Source, root: bytes, budget: _Budget) -> None:
+        """A DAG as one stream. Its root has to come, so that every stream is a step forward."""
+        decoder, wanted = car.CarDecoder(), _Wanted(root)
+        batch: list[tuple[bytes, bytes]] = []
+        size = verified = 0
+        try:
+            async with source.get(root, "car", "application/vnd.ipld.car; version=1") as chunks:
+                start = progress = trio.current_time()
+                async for chunk in chunks:
+                    # In a thread: hashing and decoding a large block would stop everything else meanwhile.
+                    for cid, data in await trio.to_thread.run_sync(_take, decoder, wanted, chunk):
                         budget.spend(len(data))
                         batch.append((cid, data))
                         size += len(data)
+                        verified += len(data)
                         progress = trio.current_time()
-                    if trio.current_time() - progress > self._stall:
-                        raise _ProviderFailed("it stalls")
+                    now = trio.current_time()
+                    if now - progress > self._stall:
+                        raise ProviderFailed("it stalls")
+                    if now - start > self._stall and verified < (now - start) * _SLOWEST:
+                        raise ProviderFailed("it is too slow")
                     if size >= _BATCH:
                         full, batch, size = batch, [], 0
                         await trio.to_thread.run_sync(self._store.put_many, full)
-                decoder.close()
-        except (BadInput, Unprocessable) as error:
-            raise _ProviderFailed(str(error)) from error
+                _finish(decoder)
         finally:
             if batch:  # verified, and the next provider need not send it again
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._store.put_many, batch)
-
-    @asynccontextmanager
-    async def _get(
-        self, provider: Provider, cid: bytes, form: str, accept: str
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of a gateway's answer, in chunks, each within the stall limit. _ProviderFailed."""
-        url = httpx.URL(f"{provider.url}/ipfs/{cids.to_text(cid)}", params={"format": form})
-        try:
-            address = await _checked_address(url, self._allow_private)
-            headers = {"Host": url.netloc.decode(), "Accept": accept, "Accept-Encoding": "identity"}
-            extensions = {"sni_hostname": url.host}
-            timeout = httpx.Timeout(self._stall, connect=_CONNECT)
-            async with (
-                httpx.AsyncClient(timeout=timeout, trust_env=False, follow_redirects=False) as client,
-                client.stream(
-                    "GET", url.copy_with(host=address), headers=headers, extensions=extensions
-                ) as response,
-            ):
-                if response.status_code != 200:
-                    raise _ProviderFailed(f"it answers {response.status_code}")
-                yield response.aiter_raw()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, trio.TooSlowError) as error:
-            raise _ProviderFailed(repr(error)) from error
+        if not verified and wanted.has(root):
+            raise ProviderFailed("it sends a CAR without the block that was asked for")
 
     def _ranked(self, providers: list[Provider]) -> list[Provider]:
         now = trio.current_time()
-        return sorted(providers, key=lambda p: self._reputation.get(p.url, _Reputation()).until > now)
+        unique = {provider.url: provider for provider in reversed(providers)}  # of two alike, the first
+        ranked = [p for p in providers if unique[p.url] is p]
+        ranked.sort(key=lambda p: self._reputation.get(p.url, _Reputation()).until > now)
+        return ranked[:_PROVIDERS_MOST]
 
     def _failed(self, provider: Provider, error: Exception) -> None:
         known = self._reputation.setdefault(provider.url, _Reputation())
         known.failures += 1
-        known.until = trio.current_time() + min(_PENALTY_FIRST * 2**known.failures, _PENALTY_MOST)
+        penalty = min(_PENALTY_FIRST * 2 ** min(known.failures, 16), _PENALTY_MOST)
+        known.until = trio.current_time() + penalty
         if len(self._reputation) > 10_000:
             self._reputation.clear()
         log.info("provider_failed", url=provider.url, reason=str(error))
@@ -262,19 +282,57 @@ class Fetcher:
             hold.__exit__(None, None, None)
 
 
-class _ProviderFailed(Exception):
-    """The next one may do better."""
+class _Wanted:
+    """Which blocks a stream may bring now: those linked from what it brought, each once."""
+
+    def __init__(self, root: bytes) -> None:
+        self._expected: set[bytes] = set()
+        self._taken: set[bytes] = set()
+        self._add([root])
+
+    def has(self, cid: bytes) -> bool:
+        return cid in self._expected
+
+    def take(self, cid: bytes, data: bytes) -> None:
+        """ProviderFailed for a block nobody asked for; Unprocessable for content that is malformed."""
+        if cid not in self._expected:
+            raise ProviderFailed("it sends blocks that nobody asked for")
+        self._expected.discard(cid)
+        self._taken.add(cid)
+        try:
+            self._add(dagpb.links_of(cid, data))
+        except BadInput as error:
+            raise _malformed(cid, error) from error
+        if len(self._expected) + len(self._taken) > _BLOCKS_MOST:
+            raise TooLarge(f"The content has more than {_BLOCKS_MOST} blocks")
+
+    def _add(self, links: list[bytes]) -> None:
+        todo = list(links)
+        while todo:
+            link = todo.pop()
+            inlined = cids.identity_data(link)
+            if inlined is not None:
+                todo.extend(dagpb.links_of(link, inlined))  # not sent, but its links are
+            elif link not in self._taken:
+                self._expected.add(link)
 
 
-async def _checked_address(url: httpx.URL, allow_private: bool) -> str:
-    """An address of the URL's host to connect to. _ProviderFailed for private ones, unless allowed:
-    what a stranger announces must not make this node talk to its operator's own machines."""
+def _take(decoder: car.CarDecoder, wanted: _Wanted, chunk: bytes) -> list[tuple[bytes, bytes]]:
     try:
-        found = await trio.socket.getaddrinfo(url.host, url.port or 443, type=trio.socket.SOCK_STREAM)
-    except OSError as error:
-        raise _ProviderFailed(f"its name does not resolve: {error}") from error
-    for *_, sockaddr in found:
-        address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
-        if allow_private or (address.is_global and not address.is_multicast):
-            return str(address)
-    raise _ProviderFailed("its address is private (network.allow_private)")
+        blocks = decoder.feed(chunk)
+    except (BadInput, Unprocessable) as error:
+        raise ProviderFailed(str(error)) from error
+    for cid, data in blocks:
+        wanted.take(cid, data)
+    return blocks
+
+
+def _finish(decoder: car.CarDecoder) -> None:
+    try:
+        decoder.close()
+    except BadInput as error:
+        raise ProviderFailed(str(error)) from error
+
+
+def _malformed(cid: bytes, error: BadInput) -> Unprocessable:
+    return Unprocessable(f"The content under {cids.to_text(cid)} is malformed: {error.detail}")

@@ -1,0 +1,128 @@
+"""One provider of content: its gateway over HTTP, at an address that was checked.
+
+What a stranger announces is a URL this node will request: only public addresses are connected to
+(unless network.allow_private), the very address that was checked, and no redirect is followed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import NamedTuple
+
+import httpx
+import trio
+
+from decentraspace.content import cid as cids
+
+_CONNECT = 5.0  # seconds, as for looking up a name
+AT_ONCE = 8  # requests to one provider
+
+
+class Provider(NamedTuple):
+    """`url`: base URL of a gateway, without a slash at the end."""
+
+    url: str
+    peer_id: str
+
+
+class ProviderFailed(Exception):
+    """The next one may do better."""
+
+
+@asynccontextmanager
+async def open_source(provider: Provider, allow_private: bool, stall: float) -> AsyncIterator[Source]:
+    """A provider to ask as often as needed, over connections that are kept. ProviderFailed."""
+    try:
+        url = httpx.URL(provider.url)
+        with trio.fail_after(_CONNECT):
+            addresses = await _checked_addresses(url, allow_private)
+        client = httpx.AsyncClient(
+            timeout=httpx.Timeout(stall, connect=_CONNECT),
+            limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE),
+            trust_env=False,
+            follow_redirects=False,
+            verify=_tls() if url.scheme == "https" else False,
+        )
+    except (httpx.InvalidURL, trio.TooSlowError) as error:
+        raise ProviderFailed(repr(error)) from error
+    async with client:
+        yield Source(provider.url, client, addresses, stall)
+
+
+class Source:
+    """One provider's gateway, at addresses that were checked."""
+
+    def __init__(self, base: str, client: httpx.AsyncClient, addresses: list[str], stall: float) -> None:
+        self._base, self._client, self._addresses, self._stall = base, client, addresses, stall
+
+    @asynccontextmanager
+    async def get(self, cid: bytes, form: str, accept: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of its answer, in chunks, each within the stall limit. ProviderFailed."""
+        try:
+            response = await self._response(cid, form, accept)
+            try:
+                if response.status_code != 200:
+                    raise ProviderFailed(f"it answers {response.status_code}")
+                yield response.aiter_raw()
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, trio.TooSlowError) as error:
+            raise ProviderFailed(repr(error)) from error
+
+    async def _response(self, cid: bytes, form: str, accept: str) -> httpx.Response:
+        url = httpx.URL(f"{self._base}/ipfs/{cids.to_text(cid)}", params={"format": form})
+        headers = {"Host": url.netloc.decode(), "Accept": accept, "Accept-Encoding": "identity"}
+        while True:
+            # To the address that was checked, not to what its name may mean by now.
+            request = self._client.build_request(
+                "GET",
+                url.copy_with(host=self._addresses[0]),
+                headers=headers,
+                extensions={"sni_hostname": url.host, "timeout": self._client.timeout.as_dict()},
+            )
+            try:
+                # Endless headers, or "103 Early Hints" again and again, come within the read timeout.
+                with trio.fail_after(_CONNECT + self._stall):
+                    return await self._client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if len(self._addresses) == 1:
+                    raise
+                self._addresses = self._addresses[1:]  # often IPv6 where there is none
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reading all root certificates takes longer than a request
+
+
+async def _checked_addresses(url: httpx.URL, allow_private: bool) -> list[str]:
+    """Addresses of the URL's host to connect to. ProviderFailed when all are private, unless allowed:
+    what a stranger announces must not make this node talk to its operator's own machines."""
+    try:
+        found = await trio.socket.getaddrinfo(url.host, url.port or 443, type=trio.socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ProviderFailed(f"its name does not resolve: {error}") from error
+    addresses = [str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found]
+    allowed = [a for a in addresses if allow_private or is_public(a)]
+    if not allowed:
+        raise ProviderFailed("its address is private (network.allow_private)")
+    return allowed
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is one of the open internet; those that carry an IPv4 address are what it is."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return address.is_global and not address.is_multicast

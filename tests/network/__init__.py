@@ -1,0 +1,1 @@
+"""Tests of gossip, set exchange and fetching, with real hosts and real HTTP servers on loopback."""
