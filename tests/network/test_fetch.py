@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,16 @@ async def test_visitors_waiting_for_one_block_cause_one_request(store: BlockStor
 # -- dishonest, broken, hostile
 
 
+def after_the_root(answer: Answer) -> Answer:
+    """Honest about the root, which is asked for by itself, and only then what `answer` does."""
+
+    @wraps(answer)
+    async def both(request: Request) -> None:
+        await (request.honest() if request.form == "raw" else answer(request))
+
+    return both
+
+
 async def silent(request: Request) -> None:
     await trio.sleep_forever()
 
@@ -153,9 +164,8 @@ async def wrong_bytes(request: Request) -> None:
     await request.whole(bytes(body))
 
 
+@after_the_root
 async def wrong_bytes_in_the_middle(request: Request) -> None:
-    if request.form == "raw":
-        return await request.honest()
     body = bytearray(request.body() or b"wrong")
     body[len(body) // 2] ^= 1
     await request.whole(bytes(body))
@@ -168,10 +178,9 @@ async def cut_off(request: Request) -> None:
     await request.stream.aclose()
 
 
+@after_the_root
 async def cut_off_but_says_so(request: Request) -> None:
     """Ends the answer properly, in the middle of a block."""
-    if request.form == "raw":
-        return await request.honest()
     await request.whole((request.body() or b"")[:-100])
 
 
@@ -187,24 +196,21 @@ async def empty(request: Request) -> None:
     await request.whole(b"")
 
 
+@after_the_root
 async def empty_car(request: Request) -> None:
     """A CAR with a right header and no blocks, again and again."""
-    if request.form == "raw":
-        return await request.honest()
     await request.whole(car.header([request.cid]))
 
 
+@after_the_root
 async def unasked_blocks(request: Request) -> None:
-    if request.form == "raw":
-        return await request.honest()
     body = car.header([request.cid]) + car.frame(cids.make(cids.RAW, b"spam"), b"spam")
     await request.whole(body)
 
 
+@after_the_root
 async def repeats_a_block(request: Request) -> None:
     """The same right block for ever: each frame verifies, nothing is gained."""
-    if request.form == "raw":
-        return await request.honest()
     await request.head()
     await request.chunk(car.header([request.cid]))
     while True:
@@ -231,10 +237,6 @@ async def drips(request: Request) -> None:
     for n in range(len(body)):
         await request.write(body[n : n + 1])
         await trio.sleep(STALL / 8)
-
-
-async def drips_after_the_root(request: Request) -> None:
-    await (request.honest() if request.form == "raw" else drips(request))
 
 
 async def redirects_inside(request: Request) -> None:
@@ -284,7 +286,7 @@ HOSTILE: list[Answer] = [
     endless_block,
     stalls_in_the_middle,
     drips,
-    drips_after_the_root,
+    after_the_root(drips),
     redirects_inside,
     huge_headers,
     endless_hints,
@@ -335,10 +337,7 @@ async def test_a_compressed_answer_is_not_unpacked(store: BlockStore) -> None:
 async def test_the_next_provider_goes_on_where_the_last_one_failed(store: BlockStore) -> None:
     dag = site(count=100, size=4000)
 
-    async def half(request: Request) -> None:
-        await (request.honest() if request.form == "raw" else cut_off(request))
-
-    async with gateway(dag, half) as first, gateway(dag) as second:
+    async with gateway(dag, after_the_root(cut_off)) as first, gateway(dag) as second:
         result = await fetcher_for(store, first, second).fetch(dag.root, deadline=20, max_bytes=MOST)
         assert (dag.root, "car") not in second.asked
     assert holds_all(store, dag)
