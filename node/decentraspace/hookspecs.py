@@ -130,11 +130,11 @@ async def storage_unpin(cid: str, node: NodeAPI) -> bool | None:
 
 
 @_hook(optional(shapes.COUNT), deadline=600.0)
-async def storage_fetch(cid: str, node: NodeAPI) -> int | None:
+async def storage_fetch(cid: str, max_bytes: int, node: NodeAPI) -> int | None:
     """Bring the DAG under `cid` into the node's store (`node.import_car`, `node.put_blocks`).
 
-    Returns the number of blocks that arrived, or None when the place does not have it. The node checks
-    completeness itself.
+    Returns the number of blocks that arrived, or None when the place does not have it. TooLarge if it has
+    more than `max_bytes`: whoever named the CID may have lied about its size. The node checks completeness.
     """
 
 

@@ -318,7 +318,7 @@ class Hosting:
             if not self.config.hosting.replicate or head.size > self.config.hosting.max_site_bytes:
                 await trio.to_thread.run_sync(self._point, head)
                 return
-            await self.fetcher.fetch(head.root, deadline=600.0, max_bytes=2 * head.size + 2**20)
+            await self._bring(head.root, 2 * head.size + 2**20)
             await self._pin(head.root, head.cid)
             self._mirror("storage_pin", head.root)
             self._held.add(head.cid)
@@ -328,6 +328,15 @@ class Hosting:
         await self._receipt(head)
         for root in await trio.to_thread.run_sync(self._trim, head):
             self._mirror("storage_unpin", root)
+
+    async def _bring(self, root: bytes, max_bytes: int) -> None:
+        """Get the whole DAG from other nodes or, when none gives it, from where storage plugins keep copies."""
+        try:
+            await self.fetcher.fetch(root, deadline=600.0, max_bytes=max_bytes)
+        except DecentraSpaceError:
+            await self._emit("storage_fetch", cid=cids.to_text(root), max_bytes=max_bytes)
+            if await trio.to_thread.run_sync(self.blocks.missing, root, 1):
+                raise
 
     def _point(self, head: SiteHead) -> None:
         """Switch the gateway to `head`, in one transaction."""

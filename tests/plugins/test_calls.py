@@ -67,7 +67,7 @@ async def test_first_stops_at_the_first_answer(workshop: Workshop) -> None:
     workshop.write("b", "@hookimpl\nasync def storage_fetch(cid): return 0\n")
     workshop.write("c", "@hookimpl\nasync def storage_fetch(cid): raise ValueError('not to be asked')\n")
     manager = workshop.manager()
-    assert await manager.first("storage_fetch", cid=CID) == HookResult("b", 0)
+    assert await manager.first("storage_fetch", max_bytes=1 << 24, cid=CID) == HookResult("b", 0)
     assert info(manager, "c").health == "ok"
 
 
@@ -107,7 +107,7 @@ async def test_an_answer_counts_for_more_than_a_refusal(workshop: Workshop) -> N
         "from decentraspace.errors import NotFound\n@hookimpl\nasync def storage_fetch(cid): raise NotFound('x')\n",
     )
     workshop.write("b", "@hookimpl\nasync def storage_fetch(cid): return 3\n")
-    assert await workshop.manager().first("storage_fetch", cid=CID) == HookResult("b", 3)
+    assert await workshop.manager().first("storage_fetch", max_bytes=1 << 24, cid=CID) == HookResult("b", 3)
 
 
 async def test_an_internal_error_of_ours_is_a_failure(workshop: Workshop) -> None:
@@ -117,7 +117,7 @@ async def test_an_internal_error_of_ours_is_a_failure(workshop: Workshop) -> Non
         "@hookimpl\nasync def storage_fetch(cid): raise E('x')\n",
     )
     manager = workshop.manager()
-    assert await manager.first("storage_fetch", cid=CID) is None
+    assert await manager.first("storage_fetch", max_bytes=1 << 24, cid=CID) is None
     assert info(manager, "a").health == "failing"
 
 

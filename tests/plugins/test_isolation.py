@@ -266,7 +266,7 @@ async def test_others_waiting_for_a_lost_plugin_are_told_at_once(workshop: Works
     manager = workshop.manager()
     with trio.fail_after(TIMEOUT + GRACE + 5):  # storage_fetch alone has 600 s
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: manager.call("storage_fetch", cid=CID))
+            nursery.start_soon(lambda: manager.call("storage_fetch", max_bytes=1 << 24, cid=CID))
             nursery.start_soon(lambda: manager.call("storage_pin", cid=CID))
 
 
@@ -289,7 +289,7 @@ async def test_a_caller_that_gives_up_cancels_the_hook(workshop: Workshop) -> No
     )
     manager = workshop.manager(timeout=10.0)
     with trio.move_on_after(0.05):
-        await manager.call("storage_fetch", cid=CID)
+        await manager.call("storage_fetch", max_bytes=1 << 24, cid=CID)
     assert await manager.call("storage_pin", cid=CID) == [HookResult("slow", "pinned")]
     assert info(manager, "slow").health == "ok"
 

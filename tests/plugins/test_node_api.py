@@ -199,8 +199,8 @@ async def test_two_nodes_in_one_process(workshop: Workshop, parts: Parts, tmp_pa
     )
     one, two = workshop.manager(parts), workshop.manager(parts)
     for expected in (1, 2, 3):
-        assert (await one.call("storage_fetch", cid="x"))[0].value == expected
-    assert (await two.call("storage_fetch", cid="x"))[0].value == 1
+        assert (await one.call("storage_fetch", max_bytes=1 << 24, cid="x"))[0].value == expected
+    assert (await two.call("storage_fetch", max_bytes=1 << 24, cid="x"))[0].value == 1
 
 
 def test_a_folder_that_cannot_be_made(workshop: Workshop, parts: Parts, tmp_path: Path) -> None:

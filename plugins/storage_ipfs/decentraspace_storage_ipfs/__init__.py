@@ -46,7 +46,7 @@ async def storage_unpin(cid: str, node: NodeAPI) -> bool | None:
 
 
 @hookimpl
-async def storage_fetch(cid: str, node: NodeAPI) -> int | None:
+async def storage_fetch(cid: str, max_bytes: int, node: NodeAPI) -> int | None:
     from decentraspace_storage_ipfs.kubo import KuboError
 
     mirror = _mirror(node)
@@ -57,7 +57,7 @@ async def storage_fetch(cid: str, node: NodeAPI) -> int | None:
     def fetch() -> int | None:
         chunks = kubo.export_dag(cid, time.monotonic() + _FETCH_SECONDS)
         try:
-            count = node.import_car(chunks, max_bytes=node.room() + 1)
+            count = node.import_car(chunks, max_bytes=max_bytes)
         except KuboError:
             return None  # Kubo does not have it, and did not find it
         if not node.has_dag(cid):

@@ -35,6 +35,10 @@ def liar() -> Iterator[Callable[[dict[str, Answer]], str]]:
     """liar({command: (status, body)}): the multiaddr of an HTTP server that answers so."""
     servers: list[ThreadingHTTPServer] = []
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that hangs up in the middle is what is tested."""
+
     def make(answers: dict[str, Answer]) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -52,7 +56,7 @@ def liar() -> Iterator[Callable[[dict[str, Answer]], str]]:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"/ip4/127.0.0.1/tcp/{server.server_port}"
@@ -81,22 +85,28 @@ async def test_a_lying_export_is_never_believed(
     parts = make_parts(api=liar({"dag/export": (200, CARS[kind])}))
     manager = await managed(parts)
     with pytest.raises(DecentraSpaceError) as caught:
-        await manager.first("storage_fetch", cid=cids.to_text(LEAF_CID))
+        await manager.first("storage_fetch", max_bytes=1 << 24, cid=cids.to_text(LEAF_CID))
     assert caught.value.status in (400, 422, 503)
     assert not parts.blocks.has(LEAF_CID)
     assert manager.describe()[0].health == "ok"
 
 
+@pytest.mark.parametrize(("quota", "most", "status"), [(5_000_000, 1 << 30, 507), (1 << 30, 5_000_000, 413)])
 async def test_more_than_fits_is_refused(
-    liar: Callable[[dict[str, Answer]], str], make_parts: MakeParts, managed: Managed
+    quota: int,
+    most: int,
+    status: int,
+    liar: Callable[[dict[str, Answer]], str],
+    make_parts: MakeParts,
+    managed: Managed,
 ) -> None:
     blocks = [(cids.make(cids.RAW, bytes([n]) * 1_000_000), bytes([n]) * 1_000_000) for n in range(40)]
     parts = make_parts(api=liar({"dag/export": (200, car.encode([LEAF_CID], blocks))}))
-    parts.blocks.quota = 5_000_000
+    parts.blocks.quota = quota
     manager = await managed(parts)
     with pytest.raises(DecentraSpaceError) as caught:
-        await manager.first("storage_fetch", cid=cids.to_text(LEAF_CID))
-    assert caught.value.status in (413, 507)
+        await manager.first("storage_fetch", cid=cids.to_text(LEAF_CID), max_bytes=most)
+    assert caught.value.status == status
     assert parts.blocks.stats().bytes <= 5_000_000
 
 
@@ -201,7 +211,7 @@ async def test_without_an_address_it_does_nothing(make_parts: MakeParts, managed
     cid = cids.to_text(LEAF_CID)
     assert await manager.call("storage_pin", cid=cid) == []
     assert await manager.call("storage_unpin", cid=cid) == []
-    assert await manager.call("storage_fetch", cid=cid) == []
+    assert await manager.call("storage_fetch", max_bytes=1 << 24, cid=cid) == []
     assert await manager.call("storage_status") == []
     assert manager.describe()[0].health == "ok"
 

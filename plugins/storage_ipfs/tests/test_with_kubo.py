@@ -109,11 +109,13 @@ async def test_fetches_what_only_kubo_has(kubo: Kubo, make_parts: MakeParts, man
     content = os.urandom(1_500_000)
     text = kubo.cli("add", "--quieter", "--cid-version=1", stdin=content).decode().strip()
     root = cids.parse(text)
-    assert await ask(manager, "storage_fetch", cid=text) == 7  # six leaves of 256 KiB and their parent
+    assert (
+        await ask(manager, "storage_fetch", max_bytes=1 << 24, cid=text) == 7
+    )  # six leaves of 256 KiB and their parent
     assert parts.blocks.missing(root) == []
     assert b"".join(reader.iter_file(parts.blocks.get_or_raise, root)) == content
     absent = cids.to_text(cids.make(cids.RAW, b"nobody has this"))
-    assert await ask(manager, "storage_fetch", cid=absent) is None
+    assert await ask(manager, "storage_fetch", max_bytes=1 << 24, cid=absent) is None
     assert health(manager).health == "ok"
 
 
@@ -153,7 +155,7 @@ async def test_waits_for_a_kubo_that_is_away(
     assert (now["reachable"], now["queued"]) == (False, 1)
     assert "cannot be reached" in now["detail"]
     with pytest.raises(Unavailable):
-        await manager.first("storage_fetch", cid=cids.to_text(cids.make(cids.RAW, b"x")))
+        await manager.first("storage_fetch", max_bytes=1 << 24, cid=cids.to_text(cids.make(cids.RAW, b"x")))
     # The wish outlives the node.
     manager = await managed(parts)
     assert (await status(manager))["queued"] == 1
@@ -174,7 +176,7 @@ async def test_a_frozen_kubo_freezes_nothing_else(
     now = await status(manager)
     assert (now["reachable"], now["queued"]) == (False, 1)
     with pytest.raises(Unavailable, match="in time"):
-        await manager.first("storage_fetch", cid=cids.to_text(cids.make(cids.RAW, b"x")))
+        await manager.first("storage_fetch", max_bytes=1 << 24, cid=cids.to_text(cids.make(cids.RAW, b"x")))
     assert health(manager).health == "ok"
     manager = await managed(parts)  # the old one stops although Kubo is silent
     kubo.thaw()
