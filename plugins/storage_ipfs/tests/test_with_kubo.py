@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import trio
+from tinydb import where
 
 from decentraspace.content import cid as cids
 from decentraspace.content import reader
 from decentraspace.errors import Unavailable
+from decentraspace.plugin_storage import open_documents
 from decentraspace.plugins import PluginInfo, PluginManager
 
 from .conftest import Kubo, Parts, until
@@ -207,17 +209,61 @@ async def test_a_kubo_that_dies_while_it_is_sent_to(
     kubo_repo.cli("pin", "verify")
 
 
-async def test_reports_what_the_node_no_longer_has(
-    kubo: Kubo, make_parts: MakeParts, managed: Managed
-) -> None:
-    manager = await managed(make_parts(api=kubo.api))
-    cid = cids.to_text(cids.make(cids.RAW, b"not stored"))
-    assert await ask(manager, "storage_pin", cid=cid) == "queued"
+async def test_reports_what_the_node_has_lost(kubo: Kubo, make_parts: MakeParts, managed: Managed) -> None:
+    parts = make_parts(api=kubo.api)
+    leaf = b"on a bad sector"
+    root = parts.site(leaf)
+    with parts.blocks.write() as txn:
+        assert txn.delete(cids.multihash(cids.make(cids.RAW, leaf)), db=parts.blocks.db["blocks"])
+    manager = await managed(parts)
+    await ask(manager, "storage_pin", cid=cids.to_text(root))
     assert (await settled(manager))["failed"] == 1
-    assert cids.parse(cid) not in kubo.pinned()
+    assert root not in kubo.pinned()
+    assert health(manager).health == "ok"
 
 
 def test_repo_is_offline(kubo_repo: Kubo) -> None:
     """The tests must not reach for the internet."""
     with pytest.raises((RuntimeError, subprocess.SubprocessError)):
         kubo_repo.cli("swarm", "peers")
+
+
+async def test_a_pin_made_just_before_a_crash_is_known_as_ours(
+    kubo: Kubo, make_parts: MakeParts, managed: Managed
+) -> None:
+    """The list as it is when the node was killed between Kubo's pinning and writing that down."""
+    parts = make_parts(api=kubo.api)
+    root = parts.site(b"just in time")
+    text = cids.to_text(root)
+    manager = await managed(parts)
+    await settled(manager)
+    await manager.close()
+    with open_documents(parts.config.data_dir / "plugins" / "storage_ipfs" / "pins.json") as documents:
+        assert documents.table("pins").update({"state": "queued"}, where("cid") == text)
+    assert root in kubo.pinned()
+
+    manager = await managed(parts)
+    assert (await settled(manager))["pinned"] == 1
+    parts.blocks.unpin(root, "test")
+    await ask(manager, "storage_unpin", cid=text)
+
+    async def gone() -> bool:
+        return root not in kubo.pinned()
+
+    await until(gone)
+
+
+async def test_wanted_again_before_it_was_let_go(kubo: Kubo, make_parts: MakeParts, managed: Managed) -> None:
+    parts = make_parts(api=kubo.api, timeout=2)
+    root = parts.site(b"back and forth")
+    text = cids.to_text(root)
+    manager = await managed(parts)
+    for hook in ("storage_pin", "storage_unpin") * 5:
+        await ask(manager, hook, cid=text)
+    assert await ask(manager, "storage_pin", cid=text) in ("pinned", "queued")
+
+    async def there() -> bool:
+        now = await status(manager)
+        return now["queued"] == 0 and now["pinned"] == 1 and root in kubo.pinned()
+
+    await until(there)
