@@ -166,7 +166,7 @@ async def test_ones_own_sites_are_paged(
             assert page.status_code == 200, page.text
             seen += [(s["label"], s["channel"]) for s in page.json()["sites"]]
             pages += 1
-            if not (cursor := page.json().get("next", "")):
+            if not (cursor := page.json()["next"]):
                 break
         assert sorted(seen) == sorted([("site0", "draft")] + [(f"site{n}", "production") for n in range(5)])
         assert pages >= 2

@@ -158,7 +158,7 @@ class SitesAnswer:
     """One's own sites, one entry per site and channel."""
 
     sites: list[SiteAnswer] = attr("Sorted by site id.")
-    next: str | None = attr("`cursor` of the next page, if there is one.", None)
+    next: str | None = attr("`cursor` of the next page; null after the last.")
 
 
 @table.add(

@@ -124,7 +124,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check(value: Any, metadata: Any, where: str) -> None:
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or is_dataclass(value):
         return
     most, least, pattern = metadata.get("most"), metadata.get("least"), metadata.get("pattern")
     size, unit = (value, "") if isinstance(value, int | float) else (len(value), " long")
@@ -140,10 +140,10 @@ def _check(value: Any, metadata: Any, where: str) -> None:
 
 
 def dump(value: Any) -> Any:
-    """Plain data for `json.dumps`; members that are None are left out."""
+    """Plain data for `json.dumps`; members that may be left out are, when they are None."""
     if is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: dump(item) for name, item in pairs if item is not None}
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: dump(item) for f, item in pairs if item is not None or f.default is MISSING}
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, dict):

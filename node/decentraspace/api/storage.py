@@ -149,7 +149,11 @@ async def upload(call: Call) -> Any:
 async def _missing(call: Call) -> MissingAnswer:
     def look() -> list[str]:
         wanted = [cids.parse(text) for text in call.body.want]
-        have = call.node.blocks.has_many(wanted, touch=True) if wanted else []
+        blocks = call.node.blocks
+        # Touching writes, and waits for other writers: only when there is something to touch.
+        have = blocks.has_many(wanted)
+        if any(have):
+            have = blocks.has_many(wanted, touch=True)
         return [text for text, there in zip(call.body.want, have, strict=True) if not there]
 
     return MissingAnswer(await trio.to_thread.run_sync(look))
