@@ -17,7 +17,7 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginInfo, PluginManager
 
 HEAD = "import sys, time, threading\nimport trio\nfrom decentraspace import hookimpl\n"
-TIMEOUT, GRACE = 0.5, 0.3  # seconds; what must come back in time does so in a fraction of it
+TIMEOUT, GRACE = 1.0, 0.3  # seconds; what must come back in time does so in a fraction of it
 
 
 class Workshop:

@@ -219,7 +219,7 @@ async def test_a_plugin_that_falls_behind_loses_events_not_memory(
 )
 async def test_a_failing_listener_is_disabled(body: str, workshop: Workshop) -> None:
     workshop.write("bad", f"@hookimpl\nasync def site_deployed(site):\n    {body}\n")
-    manager = workshop.manager(max_failures=3, timeout=0.05)
+    manager = workshop.manager(max_failures=3, timeout=0.3)
     with trio.fail_after(10):
         while info(manager, "bad").health != "disabled":
             await manager.call("site_deployed", site="s", root=CID)
@@ -231,7 +231,7 @@ async def test_a_failing_listener_is_disabled(body: str, workshop: Workshop) -> 
 )
 async def test_a_listener_that_blocks_is_noticed(body: str, workshop: Workshop) -> None:
     workshop.write("bad", f"@hookimpl\nasync def site_deployed(site):\n    {body}\n")
-    manager = workshop.manager(timeout=0.05)
+    manager = workshop.manager(timeout=0.3)
     await manager.call("site_deployed", site="s", root=CID)
     with trio.fail_after(10):
         while info(manager, "bad").health != "disabled":  # `describe` looks, as any later event does

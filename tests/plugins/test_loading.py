@@ -161,7 +161,7 @@ import trio
 from decentraspace.config import PluginsConfig
 from decentraspace.plugins import PluginManager
 async def main():
-    manager = PluginManager(PluginsConfig(directory={str(plugins)!r}, timeout=0.5), grace=0.2)
+    manager = PluginManager(PluginsConfig(directory={str(plugins)!r}, timeout=2.0), grace=0.5)
     await manager.load()
     print(await manager.call("storage_unpin", cid="x"))
     await manager.close()

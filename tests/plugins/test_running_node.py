@@ -79,6 +79,7 @@ def until(condition: Any, process: subprocess.Popen[bytes], log: Path, seconds: 
     raise AssertionError(f"not so within {seconds} s:\n{log.read_text()}")
 
 
+@pytest.mark.slow
 def test_a_node_with_bad_plugins(node: tuple[subprocess.Popen[bytes], Path, str]) -> None:
     process, config, url = node
     log = config.with_name("log")
