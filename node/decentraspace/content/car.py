@@ -92,9 +92,14 @@ class CarDecoder:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"The CAR's header is not DAG-CBOR: {error}") from error
         roots = document.get("roots", []) if isinstance(document, dict) else None
-        if not isinstance(roots, list) or document.get("version") != 1 or len(roots) > 100:
+        if (
+            not isinstance(roots, list)
+            or document.get("version") != 1
+            or len(roots) > 100
+            or not all(isinstance(root, bytes) for root in roots)
+        ):
             raise BadInput("The CAR's header is not one of version 1 or 2")
-        self.roots = [cids.validate(root) for root in roots]
+        self.roots = [cids.normal(root) for root in roots]
 
     def _v2_header(self) -> bool:
         """Characteristics (16 bytes), offset and size of the version-1 part, offset of the index."""

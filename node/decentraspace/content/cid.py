@@ -60,10 +60,16 @@ def make(codec: int, data: bytes) -> bytes:
     return b"\x01" + varint(codec) + b"\x12\x20" + hashlib.sha256(data).digest()
 
 
-@lru_cache(maxsize=4096)
 def parts(cid: bytes) -> tuple[int, int, bytes]:
     """(codec, multihash code, digest). BadInput unless `cid` is exactly one well-formed CIDv1."""
-    if not isinstance(cid, bytes) or not cid or len(cid) > MAX_CID or cid[0] != 1:
+    if not isinstance(cid, bytes):
+        raise BadInput("Not a CID (version 1)")
+    return _parts(cid)
+
+
+@lru_cache(maxsize=4096)
+def _parts(cid: bytes) -> tuple[int, int, bytes]:
+    if not cid or len(cid) > MAX_CID or cid[0] != 1:
         raise BadInput("Not a CID (version 1)")
     codec, offset = read_varint(cid, 1)
     code, offset = read_varint(cid, offset)
@@ -77,17 +83,30 @@ def parts(cid: bytes) -> tuple[int, int, bytes]:
 
 
 def validate(cid: bytes) -> bytes:
+    """`cid` itself; BadInput unless it is one well-formed CIDv1."""
     parts(cid)
     return cid
+
+
+def normal(binary: bytes) -> bytes:
+    """The CIDv1 of a binary CID of either version. BadInput."""
+    if binary[:2] == b"\x12\x20" and len(binary) == 34:
+        return b"\x01\x70" + binary
+    return validate(binary)
 
 
 def codec(cid: bytes) -> int:
     return parts(cid)[0]
 
 
+def is_plain(cid: bytes) -> bool:
+    """Whether it is, beyond doubt, SHA2-256 under a codec of one byte: nearly every CID there is."""
+    return len(cid) == 36 and cid[0] == 1 and cid[1] < 0x80 and cid[2:4] == b"\x12\x20"
+
+
 def multihash(cid: bytes) -> bytes:
     """The part of a CID that names the bytes, whatever codec they are read with."""
-    if cid[:1] == b"\x01" and len(cid) == 36 and cid[2:4] == b"\x12\x20":
+    if is_plain(cid):
         return cid[2:]
     parts(cid)
     return cid[read_varint(cid, 1)[1] :]
@@ -95,7 +114,7 @@ def multihash(cid: bytes) -> bytes:
 
 def identity_data(cid: bytes) -> bytes | None:
     """The block itself when the CID inlines it (identity multihash), else None."""
-    if len(cid) == 36 and cid[2] == 0x12:
+    if is_plain(cid):
         return None
     _, code, digest = parts(cid)
     return digest if code == IDENTITY else None
@@ -132,10 +151,8 @@ def parse(text: str) -> bytes:
         if not 2 <= len(text) <= 2 * MAX_CID or not text.isascii():
             raise ValueError("length")
         if text.startswith("Qm") and len(text) == 46:
-            raw = bytes(base58.b58decode(text))
-            if raw[:2] != b"\x12\x20" or len(raw) != 34:
-                raise ValueError("multihash")
-            return b"\x01\x70" + raw
+            raw = _from_base58(text)
+            return normal(raw)
         prefix, rest = text[0], text[1:]
         if prefix in "bB":
             body = rest.upper() if prefix == "b" and rest == rest.lower() else rest
@@ -143,11 +160,11 @@ def parse(text: str) -> bytes:
                 raise ValueError("case")
             raw = base64.b32decode(body + "=" * (-len(body) % 8))
         elif prefix == "z":
-            raw = bytes(base58.b58decode(rest))
+            raw = _from_base58(rest)
         elif prefix in "kK":
             raw = _from_base36(rest)
         elif prefix in "fF":
-            raw = bytes.fromhex(rest)
+            raw = base64.b16decode(rest, casefold=True)
         else:
             raise ValueError("base")
         return validate(raw)
@@ -156,6 +173,12 @@ def parse(text: str) -> bytes:
 
 
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def _from_base58(text: str) -> bytes:
+    if not text.isalnum():
+        raise ValueError("base58")  # the decoder would strip blanks
+    return bytes(base58.b58decode(text))
 
 
 def _to_base36(data: bytes) -> str:
@@ -167,6 +190,8 @@ def _to_base36(data: bytes) -> str:
 
 
 def _from_base36(text: str) -> bytes:
+    if not text.isalnum():
+        raise ValueError("base36")  # int() would let signs, blanks and underscores pass
     number = int(text.lower(), 36)
     zeros = len(text) - len(text.lstrip("0"))
     return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")

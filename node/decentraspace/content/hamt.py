@@ -14,21 +14,53 @@ import mmh3
 from decentraspace.content import cid as cids
 from decentraspace.content import dagpb, unixfs
 from decentraspace.content.dagpb import Link
+from decentraspace.errors import BadInput, Unprocessable
 
-FANOUT = 256
+FANOUT = 256  # of what is written
+MAX_FANOUT = 1024  # of what is read, as in boxo
+HASH_BITS = 64
 _BITS = 8
-MAX_DEPTH = 64 // _BITS
+MAX_DEPTH = HASH_BITS // _BITS
 
 
 def name_hash(name: str) -> bytes:
     """The eight bytes, in the order they are used, of the 64-bit MurmurHash3 (x64) of a name."""
-    first, _ = mmh3.hash64(name.encode(), signed=False)
+    first, _ = mmh3.hash64(name.encode("utf-8", "surrogatepass"), signed=False)
     return int(first).to_bytes(8, "big")
 
 
+class Path:
+    """The slots that a name takes, from the root down; nodes may differ in fanout."""
+
+    def __init__(self, name: str) -> None:
+        self._hash = int.from_bytes(name_hash(name), "big")
+        self._left = HASH_BITS
+
+    def next(self, fanout: int) -> int | None:
+        """The slot in the next node, or None when the hash is used up."""
+        self._left -= fanout.bit_length() - 1
+        return None if self._left < 0 else (self._hash >> self._left) & (fanout - 1)
+
+
+def check_fanout(fanout: int | None, hash_type: int | None) -> int:
+    """Unprocessable unless the node can be read."""
+    if (
+        fanout is None
+        or not 8 <= fanout <= MAX_FANOUT
+        or fanout & (fanout - 1)
+        or hash_type != unixfs.MURMUR3_X64_64
+    ):
+        raise Unprocessable("A sharded directory uses a fanout or hash that is not supported")
+    return fanout
+
+
 def slot_name(slot: int, name: str = "", fanout: int = FANOUT) -> str:
-    width = len(f"{fanout - 1:X}")
-    return f"{slot:0{width}X}{name}"
+    return f"{slot:0{slot_width(fanout)}X}{name}"
+
+
+def slot_width(fanout: int) -> int:
+    """Hexadecimal digits before a name."""
+    return len(f"{fanout - 1:X}")
 
 
 def build(links: list[Link], sink: Callable[[bytes, bytes], None]) -> tuple[bytes, int]:
@@ -40,7 +72,8 @@ def _node(
     entries: list[tuple[bytes, Link]], depth: int, sink: Callable[[bytes, bytes], None]
 ) -> tuple[bytes, int]:
     if depth >= MAX_DEPTH:
-        raise ValueError("two names have the same hash")
+        # 64-bit MurmurHash3 has no secret: colliding names can be made, and no implementation can shard them.
+        raise BadInput("Two names in a large folder cannot be told apart by their hash", hint="Rename one.")
     slots: dict[int, list[tuple[bytes, Link]]] = {}
     for entry in entries:
         slots.setdefault(entry[0][depth], []).append(entry)

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from decentraspace.content import cid as cids
 from decentraspace.content import dagpb, hamt, unixfs
@@ -33,6 +33,9 @@ class Entry(NamedTuple):
     size: int
     tsize: int
     kind: str
+
+
+_Folder: TypeAlias = "dict[str, Entry | _Folder]"
 
 
 class _Sized(NamedTuple):
@@ -113,7 +116,8 @@ class FileTree:
 
 
 def add_symlink(target: str, sink: Sink) -> Entry:
-    block = dagpb.encode([], unixfs.encode_symlink(target.encode()))
+    """`target` as `os.readlink` gives it, bytes that are not UTF-8 included; not looked at."""
+    block = dagpb.encode([], unixfs.encode_symlink(target.encode("utf-8", "surrogateescape")))
     cid = cids.make(cids.DAG_PB, block)
     sink(cid, block)
     return Entry(cid, 0, len(block), "symlink")
@@ -133,7 +137,12 @@ def add_directory(entries: Mapping[str, Entry], sink: Sink) -> Entry:
 
 
 def check_name(name: str) -> str:
-    if not name or name in {".", ".."} or "/" in name or "\0" in name or len(name.encode()) > MAX_NAME:
+    """BadInput unless it can be one segment of a path: UTF-8, at most MAX_NAME bytes, no way up."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{name[:80]!r} is not UTF-8") from error
+    if not 0 < length <= MAX_NAME or name in {".", ".."} or "/" in name or "\0" in name:
         raise BadInput(f"{name[:80]!r} cannot be the name of a file")
     return name
 
@@ -144,11 +153,13 @@ def add_path(
     *,
     on_bytes: Callable[[int], None] | None = None,
     add: Callable[[Path], Entry] | None = None,
+    hidden: bool = True,
 ) -> Entry:
-    """A file, symlink or folder on this machine, everything in it, hidden files too.
+    """A file, symlink or folder on this machine, and everything in it.
 
     Symlinks are kept as symlinks, never followed. `add` replaces how one regular file is added.
-    BadInput for sockets, devices and names that are not UTF-8.
+    `hidden=False` leaves out what starts with a dot inside folders, as `ipfs add -r` does without `-H`.
+    NotFound, or BadInput for sockets, devices, names that are not UTF-8 and what may not be read.
     """
 
     def one(file: Path) -> Entry:
@@ -166,18 +177,25 @@ def add_path(
         if not stat.S_ISDIR(mode):
             raise BadInput(f"{here} is neither a file nor a folder nor a symlink")
         with os.scandir(here) as found:
-            names = sorted(entry.name for entry in found)
-        try:
-            return add_directory({n: visit(here / n, depth + 1) for n in names if check_name(n)}, sink)
-        except UnicodeEncodeError as error:
-            raise BadInput(f"{here} holds a name that is not UTF-8") from error
+            names = sorted(check_name(e.name) for e in found if hidden or not e.name.startswith("."))
+        return add_directory({name: visit(here / name, depth + 1) for name in names}, sink)
 
     try:
         return visit(path, 0)
     except FileNotFoundError as error:
         raise NotFound(f"{error.filename} does not exist") from error
-    except PermissionError as error:
-        raise BadInput(f"{error.filename} may not be read") from error
+    except OSError as error:
+        raise BadInput(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+
+
+def _parts(path: str) -> list[str]:
+    """Segments of a path from outside. BadInput, or TooLarge."""
+    if path.startswith("/") or "\\" in path:
+        raise BadInput(f"{path[:200]!r} is not a relative path")
+    parts = path.removeprefix("./").split("/")
+    if len(parts) > MAX_DEPTH:
+        raise TooLarge(f"{path[:200]!r} lies more than {MAX_DEPTH} folders deep")
+    return parts
 
 
 class TreeBuilder:
@@ -185,29 +203,40 @@ class TreeBuilder:
 
     def __init__(self, sink: Sink, *, max_files: int = 100_000, max_bytes: int | None = None) -> None:
         self._sink, self._max_files, self._max_bytes = sink, max_files, max_bytes
-        self._root: dict[str, Entry | dict] = {}  # type: ignore[type-arg]
-        self.files = 0
+        self._root: _Folder = {}
+        self.files = self.folders = 0
         self.bytes = 0
 
-    def _place(self, path: str) -> tuple[dict[str, Entry | dict], str]:  # type: ignore[type-arg]
-        parts = path.removeprefix("./").split("/")
-        if path.startswith("/") or "\\" in path or not parts:
-            raise BadInput(f"{path[:200]!r} is not a relative path")
-        if len(parts) > MAX_DEPTH:
-            raise TooLarge(f"{path[:200]!r} lies more than {MAX_DEPTH} folders deep")
-        self.files += 1
-        if self.files > self._max_files:
-            raise TooLarge(f"More than {self._max_files} files")
+    def _folder(self, path: str, parts: list[str]) -> _Folder:
         here = self._root
-        for part in parts[:-1]:
-            inner = here.setdefault(check_name(part), {})
+        for part in parts:
+            inner = here.get(part)
+            if inner is None:
+                inner = here[check_name(part)] = {}
+                self.folders += 1
+                if self.folders > self._max_files:
+                    raise TooLarge(f"More than {self._max_files} folders")
             if not isinstance(inner, dict):
                 raise BadInput(f"{path[:200]!r} lies below something that is a file")
             here = inner
-        name = check_name(parts[-1])
+        return here
+
+    def _place(self, path: str) -> tuple[_Folder, str]:
+        parts = _parts(path)
+        self.files += 1
+        if self.files > self._max_files:
+            raise TooLarge(f"More than {self._max_files} files")
+        here, name = self._folder(path, parts[:-1]), check_name(parts[-1])
         if name in here:
             raise BadInput(f"{path[:200]!r} is there twice")
         return here, name
+
+    def put_directory(self, path: str) -> None:
+        """A folder that may stay empty; one that is there already is fine."""
+        trimmed = path.rstrip("/")
+        if trimmed in {"", "."} and not path.startswith("/"):
+            return  # the root itself
+        self._folder(path, _parts(trimmed or path))
 
     def put_file(self, path: str, stream: BinaryIO) -> Entry:
         folder, name = self._place(path)
@@ -241,7 +270,7 @@ class TreeBuilder:
     def finish(self) -> Entry:
         """Write the directories; the root's entry."""
 
-        def close(folder: dict[str, Entry | dict]) -> Entry:  # type: ignore[type-arg]
+        def close(folder: _Folder) -> Entry:
             done = {n: close(e) if isinstance(e, dict) else e for n, e in folder.items()}
             return add_directory(done, self._sink)
 

@@ -18,7 +18,9 @@ GetBlock = Callable[[bytes], bytes]
 
 MAX_TREE_DEPTH = 64  # levels of one file's tree or one HAMT
 MAX_SYMLINKS = 16
-MAX_PATH = 256  # segments
+MAX_PATH = 256  # segments, in a request and in a symlink's target
+MAX_STEPS = 1024  # segments walked for one request, those of symlinks included
+MAX_FILE = 1 << 53  # bytes; what every client can count
 
 
 class BlockMissing(Unavailable):
@@ -75,10 +77,10 @@ def stat(get: GetBlock, cid: bytes) -> Stat:
     if codec != cids.DAG_PB:
         _load(get, cid)
         return Stat(cid, "node", 0)
-    node = dagpb.decode(_load(get, cid))
-    if node.data is None:
+    data = dagpb.data_of(_load(get, cid))
+    if data is None:
         return Stat(cid, "node", 0)
-    meaning = unixfs.decode(node.data)
+    meaning = unixfs.decode(data)
     if meaning.type in (unixfs.TYPE_DIRECTORY, unixfs.TYPE_SHARD):
         return Stat(cid, "directory", 0)
     if meaning.type == unixfs.TYPE_SYMLINK:
@@ -89,61 +91,70 @@ def stat(get: GetBlock, cid: bytes) -> Stat:
 
 
 def _file_size(meaning: unixfs.UnixFS) -> int:
-    return len(meaning.data) + sum(meaning.blocksizes)
+    size = len(meaning.data) + sum(meaning.blocksizes)
+    if size > MAX_FILE:
+        raise Unprocessable("A file claims to be larger than any file can be")
+    return size
 
 
 def lookup(get: GetBlock, directory: bytes, name: str) -> tuple[bytes | None, tuple[bytes, ...]]:
     """(CID of the entry or None, CIDs of the blocks read, the directory's own first)."""
-    digest = hamt.name_hash(name)
+    way: hamt.Path | None = None
     visited: list[bytes] = []
     cid = directory
-    for depth in range(hamt.MAX_DEPTH + 1):
-        node, meaning = _unixfs(get, cid)
+    while True:
+        if cids.codec(cid) != cids.DAG_PB:
+            raise Unprocessable("The content is not a UnixFS directory or file")
+        block = _load(get, cid)
+        meaning = unixfs.decode(dagpb.data_of(block))
         visited.append(cid)
-        if meaning.type == unixfs.TYPE_DIRECTORY and depth == 0:
-            return next((link.cid for link in node.links if link.name == name), None), tuple(visited)
+        if meaning.type == unixfs.TYPE_DIRECTORY and way is None:
+            return dagpb.find(block, name), tuple(visited)
         if meaning.type != unixfs.TYPE_SHARD:
             raise NotFound("A path leads through something that is not a directory")
-        _check_shard(meaning)
-        if depth == hamt.MAX_DEPTH:
-            break
-        slot = hamt.slot_name(digest[depth])
-        inside = next((link for link in node.links if link.name in {slot, slot + name}), None)
-        if inside is None:
+        fanout = hamt.check_fanout(meaning.fanout, meaning.hash_type)
+        way = way or hamt.Path(name)
+        slot = way.next(fanout)
+        if slot is None:
+            raise Unprocessable("A sharded directory is deeper than its hash")
+        inside = dagpb.find(block, hamt.slot_name(slot, name, fanout))
+        if inside is not None:
+            return inside, tuple(visited)
+        below = dagpb.find(block, hamt.slot_name(slot, "", fanout))
+        if below is None:
             return None, tuple(visited)
-        if inside.name != slot:
-            return inside.cid, tuple(visited)
-        cid = inside.cid
-    raise Unprocessable("A sharded directory is deeper than its hash")
-
-
-def _check_shard(meaning: unixfs.UnixFS) -> None:
-    if meaning.fanout != hamt.FANOUT or meaning.hash_type != unixfs.MURMUR3_X64_64:
-        raise Unprocessable("A sharded directory uses a fanout or hash that is not supported")
+        cid = below
 
 
 def list_directory(get: GetBlock, directory: bytes) -> Iterator[DirEntry]:
     """Entries in the order stored: by name, or by hash where sharded. NotFound if not a directory."""
     node, meaning = _unixfs(get, directory)
     if meaning.type == unixfs.TYPE_DIRECTORY:
-        for link in node.links:
-            yield DirEntry(link.name, link.cid, link.tsize)
+        yield from (DirEntry(link.name, link.cid, link.tsize) for link in node.links)
         return
     if meaning.type != unixfs.TYPE_SHARD:
         raise NotFound("Not a directory")
-    stack = [(node, 0)]
+    # A name has one place, so a node met twice is a trick to make a small DAG list without end.
+    seen = {directory}
+    fanout = hamt.check_fanout(meaning.fanout, meaning.hash_type)
+    stack = [(iter(node.links), hamt.slot_width(fanout), hamt.HASH_BITS - fanout.bit_length() + 1)]
     while stack:
-        node, depth = stack.pop()
-        if depth > hamt.MAX_DEPTH:
-            raise Unprocessable("A sharded directory is deeper than its hash")
-        for link in node.links:
-            if len(link.name) > 2:
-                yield DirEntry(link.name[2:], link.cid, link.tsize)
-            else:
-                inner, inner_meaning = _unixfs(get, link.cid)
-                if inner_meaning.type != unixfs.TYPE_SHARD:
-                    raise Unprocessable("A sharded directory holds something else")
-                stack.append((inner, depth + 1))
+        rest, width, bits = stack[-1]
+        link = next(rest, None)
+        if link is None:
+            stack.pop()
+        elif len(link.name) > width:
+            yield DirEntry(link.name[width:], link.cid, link.tsize)
+        else:
+            inner, inner_meaning = _unixfs(get, link.cid)
+            if inner_meaning.type != unixfs.TYPE_SHARD or len(link.name) < width or link.cid in seen:
+                raise Unprocessable("A sharded directory does not hold together")
+            seen.add(link.cid)
+            fanout = hamt.check_fanout(inner_meaning.fanout, inner_meaning.hash_type)
+            bits -= fanout.bit_length() - 1
+            if bits < 0:
+                raise Unprocessable("A sharded directory is deeper than its hash")
+            stack.append((iter(inner.links), hamt.slot_width(fanout), bits))
 
 
 def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
@@ -156,7 +167,7 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
     todo = [segment for segment in reversed(path) if segment]
     here: list[bytes] = [root]  # the directories we are in, to go back to by ".." in a symlink
     visited: list[bytes] = []
-    links = 0
+    links = steps = 0
     found = stat(get, root)
     while True:
         if found.kind == "symlink":
@@ -165,7 +176,10 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
                 raise NotFound("A symlink leads out of the content, or in circles")
             visited.append(found.cid)
             here.pop()
-            todo.extend(part for part in reversed(found.target.split("/")) if part not in {"", "."})
+            parts = [part for part in found.target.split("/", MAX_STEPS) if part not in {"", "."}]
+            if len(parts) > MAX_PATH:
+                raise NotFound(f"A symlink's target has more than {MAX_PATH} segments")
+            todo.extend(reversed(parts))
             if not here:
                 raise NotFound("A symlink leads out of the content")
             found = stat(get, here[-1])
@@ -173,6 +187,9 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
         if not todo:
             return Resolved(found, tuple(dict.fromkeys(c for c in visited if c != found.cid)))
         segment = todo.pop()
+        steps += 1
+        if steps > MAX_STEPS:
+            raise NotFound("The path leads through too many symlinks")
         if segment == ".." and links:
             here.pop()
             if not here:

@@ -50,8 +50,8 @@ class Scan:
         return len(source) if isinstance(source, bytes) else source.length
 
 
-def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> Scan:
-    """Hash everything below `path` once. Holds one chunk and the inner nodes."""
+def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None, hidden: bool = True) -> Scan:
+    """Hash everything below `path` once, as `add_path` reads it. Holds one chunk and the inner nodes."""
     blocks: dict[bytes, bytes | LeafSource] = {}
     buffer = memoryview(bytearray(CHUNK))
     sha256 = hashlib.sha256
@@ -61,7 +61,7 @@ def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> S
 
     def add(file: Path) -> Entry:
         tree = FileTree(keep)
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             offset = 0
             while True:
@@ -82,5 +82,5 @@ def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> S
             os.close(descriptor)
         return tree.finish()
 
-    root = add_path(path, keep, add=add)
+    root = add_path(path, keep, add=add, hidden=hidden)
     return Scan(root, blocks)

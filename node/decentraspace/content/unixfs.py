@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from decentraspace.content.cid import varint
-from decentraspace.content.dagpb import fields
+from decentraspace.content.dagpb import fields, packed
 from decentraspace.errors import BadInput
 
 TYPE_RAW, TYPE_DIRECTORY, TYPE_FILE, TYPE_METADATA, TYPE_SYMLINK, TYPE_SHARD = range(6)
@@ -66,7 +66,7 @@ def decode(data: bytes | None) -> UnixFS:
         elif number == 4 and isinstance(value, int):
             sizes.append(value)
         elif number == 4 and wire == 2 and isinstance(value, bytes):
-            raise BadInput("Packed block sizes are not UnixFS")
+            sizes.extend(packed(value))  # as writers of a newer protobuf syntax do
         elif number == 5 and isinstance(value, int):
             hash_type = value
         elif number == 6 and isinstance(value, int):
