@@ -112,6 +112,7 @@ def demo(site: Path, once: bool, keep: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="decentraspace-demo-"))
     nodes: list[DemoNode] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     began = time.monotonic()
     try:
         steps = _Steps()
