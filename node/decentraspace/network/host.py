@@ -1,36 +1,32 @@
-"""This node on libp2p: gossip of records, set exchange, and finding and keeping peers.
+"""This node on libp2p: gossip of records, set exchange, and keeping peers.
 
-Network.run     one nursery: host, pubsub, set exchange, dialling, mDNS; restarted if libp2p fails
+Network.run     one nursery: host, gossip, set exchange, dialling, mDNS; restarted if libp2p fails
 Network.publish gossips an envelope; what gossip loses, set exchange brings
 """
 
 from __future__ import annotations
 
-import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
-from libp2p import new_host
-from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.network.config import ConnectionConfig
 from libp2p.peer.id import ID
-from libp2p.peer.peerinfo import info_from_p2p_addr
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, GossipSub
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from decentraspace.config import NetworkConfig
-from decentraspace.errors import ConfigError, DecentraSpaceError
+from decentraspace.errors import ConfigError
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
-from decentraspace.records.codec import MAX_ENVELOPE
+from decentraspace.network.dialling import Dialler
+from decentraspace.network.gossip import RecordPubsub
+from decentraspace.network.swarm import connections, listening, make_host, remote_address
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
 
@@ -39,19 +35,36 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_DIAL_DEADLINE = 10.0  # seconds
-_DIAL_FIRST, _DIAL_MOST = 0.5, 60.0  # seconds between attempts to reach one address
-_PEERS_WANTED = 8  # below this, announced nodes are dialled too
-_RESTART_FIRST, _RESTART_MOST = 1.0, 60.0
-_DISCOVERED_MOST = 200
+_PUBLISH_DEADLINE = 10.0  # seconds
+_STREAM_DEADLINE = 10.0
+_RESTART_FIRST, _RESTART_MOST = 1.0, 60.0  # seconds between starts of a host that fails
+_RESTART_FORGOTTEN = 300.0  # a host that ran this long has not failed at once
+_LOOK = 0.2  # seconds between looks at who is connected
+_SYNC_RETRY = 0.5  # seconds after a first exchange that failed, doubled with each further one
+_SYNC_FAILURES_MOST = 6  # in a row, then the connection is given up
+_ANSWERED_AT_ONCE = 16  # exchanges that peers began
+_SILENT_ROUNDS = 3  # after so many rounds in which the other one should have begun, this one does
+_JOINING = 600.0  # seconds in which the first exchange with a peer brings what was there before
+_STORE_THREADS = 2
 
 
 @dataclass(frozen=True)
 class PeerInfo:
-    """A connected peer; `since` in Unix seconds."""
+    """A connected peer; `since` in Unix seconds, `addresses` as IP address and port."""
 
     peer_id: str
     since: float
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass
+class _Round:
+    """Exchanges with one peer, as long as it is connected."""
+
+    due: float
+    failures: int = 0
+    under_way: bool = False
+    done: int = 0
 
 
 @dataclass
@@ -59,9 +72,10 @@ class _Live:
     """What exists only while the host runs."""
 
     host: Any
-    pubsub: Any
+    pubsub: RecordPubsub
     nursery: trio.Nursery
-    syncing: set[str] = field(default_factory=set)
+    rounds: dict[str, _Round] = field(default_factory=dict)
+    answering: Counter[str] = field(default_factory=Counter)
 
 
 class Network:
@@ -76,11 +90,14 @@ class Network:
     ) -> None:
         self._config, self._key, self._store, self._on_accepted = config, key, store, on_accepted
         self.topic = f"/decentraspace/{config.name}/records/1"
+        self._sync_protocol = TProtocol(sync.protocol(config.name))
         self._live: _Live | None = None
         self._since: dict[str, float] = {}
-        self._joined = False  # a whole exchange has been done since this node started
-        self._discovered: set[str] = set()
+        self._joining_until = -1.0  # trio's clock; set by the first start
+        self._met: set[str] = set()  # peers with which a whole exchange was done while joining
+        self._lately_refused = sync.Refused()
         self._accepted_send, self._accepted = trio.open_memory_channel[AddResult](1000)
+        self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
         self.refused = 0
 
     # -- questions
@@ -88,8 +105,11 @@ class Network:
     def peers(self) -> list[PeerInfo]:
         if self._live is None:
             return []
-        ids = [str(peer) for peer in self._live.host.get_connected_peers()]
-        return [PeerInfo(peer, self._since.get(peer, time.time())) for peer in ids]
+        found: dict[str, list[str]] = {}
+        for connection in connections(self._live.host):
+            found.setdefault(str(connection.muxed_conn.peer_id), []).append(remote_address(connection))
+        now = time.time()
+        return [PeerInfo(p, self._since.get(p, now), tuple(filter(None, a))) for p, a in found.items()]
 
     def addresses(self) -> list[str]:
         """Where others reach this node, each ending in /p2p/PEERID."""
@@ -99,7 +119,7 @@ class Network:
         elif self._live is None:
             return []
         else:
-            own = [str(address) for address in self._live.host.get_addrs()]
+            own = _reachable([str(a) for a in self._live.host.get_transport_addrs()])
         return [a if a.endswith(suffix) else a + suffix for a in own]
 
     # -- running
@@ -108,245 +128,238 @@ class Network:
         """Until cancelled. Started when listening; ConfigError when an address cannot be listened on."""
         for address in self._config.listen:
             _check_free(address)
+        if self._joining_until < 0:
+            self._joining_until = trio.current_time() + _JOINING
         started = False
 
-        class Status:
-            def started(self, value: object = None) -> None:
-                nonlocal started
-                if not started:
-                    started = True
-                    task_status.started()
+        def say_started() -> None:
+            nonlocal started
+            if not started:
+                started = True
+                task_status.started()
 
         delay = _RESTART_FIRST
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hand_on)
             while True:
+                begin = trio.current_time()
                 try:
-                    await self._run_host(Status())
+                    await self._run_host(say_started)
                 except* Exception as group:  # whatever libp2p throws must not take the node down
                     if not started:
                         raise
-                    log.error("libp2p_failed", reason=repr(group.exceptions[0]), restart_in=delay)
+                    if trio.current_time() - begin > _RESTART_FORGOTTEN:
+                        delay = _RESTART_FIRST
+                    log.error("libp2p_failed", reason=repr(_innermost(group)), restart_in=delay)
                 finally:
                     self._live = None
                 await trio.sleep(delay)
                 delay = min(delay * 2, _RESTART_MOST)
 
-    async def _run_host(self, status: Any) -> None:
-        host = new_host(
-            key_pair=create_new_key_pair(self._key.private_bytes32()),
-            muxer_preference="YAMUX",
-            connection_config=ConnectionConfig(
-                max_connections=self._config.max_peers,
-                min_connections=0,
-                low_watermark=0,
-                high_watermark=self._config.max_peers,
-            ),
-        )
-        gossip = GossipSub(
-            protocols=[PROTOCOL_ID_V11, PROTOCOL_ID],
-            degree=6,
-            degree_low=4,
-            degree_high=12,
-            heartbeat_interval=1,
-            max_messages_per_topic_per_second=1000.0,
-            # Several nodes behind one address are usual in a small network.
-            eclipse_protection_enabled=False,
-        )
-        # A record carries its own signatures, so a message needs none; equal records are one message.
-        pubsub = Pubsub(
-            host,
-            gossip,
-            strict_signing=False,
-            msg_id_constructor=lambda message: bytes(message.data),
-            max_inbound_rpc_size=1 << 20,
-        )
+    async def _run_host(self, started: Callable[[], None]) -> None:
+        host = make_host(self._key, self._config.max_peers)
+        pubsub = RecordPubsub(host, self.topic, self._validate, self._cut_off)
+        host.set_stream_handler(self._sync_protocol, self._on_sync_stream)
         addresses = [Multiaddr(a) for a in self._config.listen]
         async with (
-            host.run(listen_addrs=addresses),
-            background_trio_service(pubsub),
-            background_trio_service(gossip),
+            listening(host, addresses),
+            background_trio_service(pubsub) as gossip_service,
+            background_trio_service(pubsub.router) as router_service,
             trio.open_nursery() as nursery,
         ):
+            nursery.start_soon(_must_not_end, gossip_service, "gossip")
+            nursery.start_soon(_must_not_end, router_service, "the gossip router")
             await pubsub.wait_until_ready()
             self._live = _Live(host, pubsub, nursery)
-            host.set_stream_handler(TProtocol(sync.PROTOCOL), self._on_sync_stream)
-            pubsub.set_topic_validator(self.topic, self._validate, True)
-            subscription = await pubsub.subscribe(self.topic)
-            nursery.start_soon(self._drain, subscription)
-            nursery.start_soon(self._sync_loop)
-            for address in self._config.bootstrap:
-                nursery.start_soon(self._keep, address)
-            nursery.start_soon(self._fill_up)
-            if self._config.mdns:
-                nursery.start_soon(self._discover)
-            status.started()
+            await pubsub.subscribe(self.topic)
+            nursery.start_soon(self._sync_loop, self._live)
+            dialler = Dialler(self._config, self._key.peer_id, host, self._announced_addresses)
+            nursery.start_soon(dialler.run, self.addresses())
+            started()
 
     async def publish(self, envelope: bytes) -> None:
         """Gossip; best effort. What is lost comes by set exchange."""
         if self._live is None:
             return
         try:
-            with trio.move_on_after(_DIAL_DEADLINE):
+            with trio.move_on_after(_PUBLISH_DEADLINE):
                 await self._live.pubsub.publish(self.topic, envelope)
         except Exception as error:  # noqa: BLE001 - libp2p raises many things when peers vanish meanwhile
             log.warning("gossip_failed", reason=repr(error))
 
+    async def _announced_addresses(self) -> list[str]:
+        nodes = await trio.to_thread.run_sync(self._store.nodes, int(time.time()))
+        return [a for n in nodes if n.key != self._key.public for a in n.body.addrs]
+
     # -- gossip
 
-    async def _validate(self, sender: ID, message: Any) -> bool:
+    async def _validate(self, sender: ID, data: bytes) -> bool:
         """Store what is valid; only that is passed on."""
-        data = bytes(message.data)
-        if len(data) > MAX_ENVELOPE:
-            return False
         now = int(time.time())
         try:
-            result = await trio.to_thread.run_sync(lambda: self._store.add(data, now=now))
+            result = await trio.to_thread.run_sync(
+                lambda: self._store.add(data, now=now), limiter=self._threads
+            )
         except RecordRefused as error:
             self.refused += 1
             log.info("record_refused", peer=str(sender), reason=error.problem_slug, detail=str(error))
+            if sync.is_fault(error) and self._live is not None:
+                self._live.pubsub.fault(sender)
+            return False
+        except Exception:  # the disk is full, or the like: the peer is not to blame, and others come
+            log.exception("record_not_stored")
             return False
         if result.status == "accepted":
             await self._accepted_send.send(result)
         return result.status != "stale"
 
-    async def _drain(self, subscription: Any) -> None:
-        # The validator has done the work; an unread subscription would fill up.
-        while True:
-            await subscription.get()
-
     async def _hand_on(self) -> None:
         async for result in self._accepted:
             try:
                 await self._on_accepted(result)
-            except DecentraSpaceError as error:
-                log.error("record_not_handled", reason=str(error))
+            except Exception:  # one record that cannot be handled must not stop those after it
+                log.exception("record_not_handled")
+
+    def _cut_off(self, peer: ID, reason: str) -> None:
+        """A peer has broken the rules: its connection ends."""
+        log.warning("peer_cut_off", peer=str(peer), reason=reason)
+        if self._live is not None:
+            self._live.nursery.start_soon(_disconnect, self._live.host, peer)
 
     # -- set exchange
 
-    async def _sync_loop(self) -> None:
+    async def _sync_loop(self, live: _Live) -> None:
         """Exchange with each peer when it connects and then every `sync_interval`."""
-        last: dict[str, float] = {}
         while True:
-            live = self._live
-            if live is None:
-                return
             connected = {str(peer): peer for peer in live.host.get_connected_peers()}
             self._since = {p: self._since.get(p, time.time()) for p in connected}
-            last = {p: t for p, t in last.items() if p in connected}
+            now = trio.current_time()
+            # One of the two begins; the exchange goes both ways.
+            live.rounds = {
+                name: live.rounds.get(name)
+                or _Round(
+                    now if name < self._key.peer_id else now + _SILENT_ROUNDS * self._config.sync_interval
+                )
+                for name in connected
+            }
             for name, peer in connected.items():
-                # One of the two begins; the exchange goes both ways.
-                if name > self._key.peer_id or name in live.syncing:
-                    continue
-                if trio.current_time() - last.get(name, float("-inf")) >= self._config.sync_interval:
-                    last[name] = trio.current_time()
-                    live.syncing.add(name)
-                    live.nursery.start_soon(self._sync_with, peer)
-            await trio.sleep(0.2)
+                this = live.rounds[name]
+                if not this.under_way and now >= this.due:
+                    this.under_way = True
+                    live.nursery.start_soon(self._sync_with, live, peer, this)
+            await trio.sleep(_LOOK)
 
-    async def _sync_with(self, peer: ID) -> None:
-        live = self._live
-        if live is None:
-            return
+    async def _sync_with(self, live: _Live, peer: ID, this: _Round) -> None:
         stream = None
+        name = str(peer)
         try:
             with trio.fail_after(sync.EXCHANGE_DEADLINE):
-                with trio.fail_after(_DIAL_DEADLINE):
-                    stream = await live.host.new_stream(peer, [TProtocol(sync.PROTOCOL)])
+                with trio.fail_after(_STREAM_DEADLINE):
+                    stream = await live.host.new_stream(peer, [self._sync_protocol])
                 result = await sync.initiate(
-                    stream, self._store, self._accepted_send.send, joining=not self._joined
+                    stream,
+                    self._store,
+                    self._accepted_send.send,
+                    joining=self._joins(name),
+                    refused=self._lately_refused,
                 )
-                self._joined = True
-                if result.received or result.sent:
-                    log.info("records_exchanged", peer=str(peer), received=result.received, sent=result.sent)
+            self._exchanged(name, this, result)
         except Exception as error:  # noqa: BLE001 - a peer's failure, of whatever kind, is no failure of this node
-            log.info("exchange_failed", peer=str(peer), reason=repr(error))
+            this.failures += 1
+            this.due = trio.current_time() + min(_SYNC_RETRY * 2**this.failures, self._config.sync_interval)
+            log.info("exchange_failed", peer=name, reason=repr(error), failures=this.failures)
+            if this.failures >= _SYNC_FAILURES_MOST:
+                self._cut_off(peer, "no exchange of records with it succeeds")
         finally:
-            live.syncing.discard(str(peer))
+            this.under_way = False
             await _finish(stream)
 
     async def _on_sync_stream(self, stream: Any) -> None:
+        live, peer = self._live, stream.muxed_conn.peer_id
+        name = str(peer)
+        if live is None or live.answering[name] or live.answering.total() >= _ANSWERED_AT_ONCE:
+            await _finish(stream, reset=True)  # it tries again
+            return
+        live.answering[name] += 1
         try:
             with trio.fail_after(sync.EXCHANGE_DEADLINE):
-                await sync.respond(stream, self._store, self._accepted_send.send)
-                self._joined = True
+                result = await sync.respond(
+                    stream,
+                    self._store,
+                    self._accepted_send.send,
+                    joining=self._joins(name),
+                    refused=self._lately_refused,
+                )
+            self._exchanged(name, live.rounds.get(name), result)
         except Exception as error:  # noqa: BLE001 - as above: the peer's failure
-            log.info("exchange_failed", reason=repr(error))
+            log.info("exchange_failed", peer=name, reason=repr(error))
         finally:
+            del live.answering[name]
             await _finish(stream)
 
-    # -- finding peers
+    def _joins(self, peer: str) -> bool:
+        """Whether an exchange with this peer brings what was there before this node: the first with each
+        peer, for some time. (The first of all may be with one that has nothing.)"""
+        return trio.current_time() < self._joining_until and peer not in self._met
 
-    async def _keep(self, address: str) -> None:
-        """Stay connected to a bootstrap address."""
-        delay = _DIAL_FIRST
-        while True:
-            if await self._dial(address):
-                delay = _DIAL_FIRST
-            else:
-                delay = min(delay * 2, _DIAL_MOST)
-            await trio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-
-    async def _fill_up(self) -> None:
-        """While peers are few, try nodes that were announced or discovered."""
-        while True:
-            await trio.sleep(random.uniform(1.0, 3.0))  # noqa: S311 - jitter
-            if len(self.peers()) >= _PEERS_WANTED:
-                continue
-            nodes = await trio.to_thread.run_sync(self._store.nodes, int(time.time()))
-            announced = [a for n in nodes if n.key != self._key.public for a in n.body.addrs]
-            candidates = [*self._discovered, *announced]
-            if candidates:
-                await self._dial(random.choice(candidates))  # noqa: S311 - no secret
-
-    async def _dial(self, address: str) -> bool:
-        """Whether this node is connected to that address's peer afterwards."""
-        live = self._live
-        if live is None:
-            return False
-        try:
-            info = info_from_p2p_addr(Multiaddr(address))
-            if str(info.peer_id) == self._key.peer_id:
-                return False
-            if info.peer_id in live.host.get_connected_peers():
-                return True
-            with trio.fail_after(_DIAL_DEADLINE):
-                await live.host.connect(info)
-        except Exception as error:  # noqa: BLE001 - a peer that cannot be reached is nothing unusual
-            log.debug("dial_failed", address=address, reason=repr(error))
-            return False
-        return True
-
-    async def _discover(self) -> None:
-        token = trio.lowlevel.current_trio_token()
-
-        def found(address: str) -> None:
-            def note() -> None:
-                if len(self._discovered) < _DISCOVERED_MOST:
-                    self._discovered.add(address)
-
-            try:
-                token.run_sync_soon(note)
-            except trio.RunFinishedError:
-                return
-
-        watch = mdns.discover(self.addresses(), found)
-        await trio.to_thread.run_sync(watch.__enter__)
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                await trio.to_thread.run_sync(watch.__exit__, None, None, None)
+    def _exchanged(self, peer: str, this: _Round | None, result: sync.SyncResult) -> None:
+        if trio.current_time() < self._joining_until:
+            self._met.add(peer)
+        if this is not None:
+            this.failures, this.done = 0, this.done + 1
+            begins = peer < self._key.peer_id
+            wait = self._config.sync_interval * (1 if begins else _SILENT_ROUNDS)
+            this.due = trio.current_time() + wait
+        if result.received or result.sent or result.refused:
+            log.info(
+                "records_exchanged",
+                peer=peer,
+                received=result.received,
+                sent=result.sent,
+                refused=result.refused,
+            )
 
 
-async def _finish(stream: Any) -> None:
+async def _must_not_end(service: Any, name: str) -> None:
+    await service.wait_finished()
+    raise RuntimeError(f"libp2p has stopped {name} by itself")
+
+
+async def _disconnect(host: Any, peer: ID) -> None:
+    try:
+        with trio.move_on_after(_STREAM_DEADLINE):
+            await host.disconnect(peer)
+    except Exception as error:  # noqa: BLE001 - it is gone, or will be
+        log.debug("disconnect_failed", peer=str(peer), reason=repr(error))
+
+
+async def _finish(stream: Any, *, reset: bool = False) -> None:
     if stream is None:
         return
     with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
         try:
-            await stream.close()
+            await (stream.reset() if reset else stream.close())
         except Exception as error:  # noqa: BLE001 - it is gone either way
             log.debug("stream_close_failed", reason=repr(error))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _reachable(listened: list[str]) -> list[str]:
+    """Addresses to tell others; one that stands for all interfaces becomes those there are."""
+    result: list[str] = []
+    for address in listened:
+        if address.startswith("/ip4/0.0.0.0/"):
+            own = sorted(set(mdns.own_addresses()), key=lambda a: (a.startswith("127."), a))
+            result.extend(address.replace("0.0.0.0", ip, 1) for ip in own)  # noqa: S104 - not bound here
+        else:
+            result.append(address)
+    # A loopback address means something only where there is no other.
+    return [a for a in result if "/ip4/127." not in a] or result
 
 
 def _check_free(address: str) -> None:
@@ -355,7 +368,7 @@ def _check_free(address: str) -> None:
         parts = Multiaddr(address)
         host = parts.value_for_protocol("ip4") if "/ip4/" in address else parts.value_for_protocol("ip6")
         port = int(parts.value_for_protocol("tcp") or 0)
-    except Exception as error:
+    except Exception as error:  # multiaddr raises a dozen kinds
         raise ConfigError(
             f"network.listen: {address!r} is not an address like /ip4/0.0.0.0/tcp/4001"
         ) from error

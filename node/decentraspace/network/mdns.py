@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import ifaddr
 import structlog
 from zeroconf import NonUniqueNameException, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
@@ -58,6 +59,11 @@ def discover(addresses: Iterable[str], found: Callable[[str], None]) -> Iterator
         yield
     finally:
         zeroconf.close()
+
+
+def own_addresses() -> list[str]:
+    """IPv4 addresses of this machine's interfaces."""
+    return [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
 
 
 def _addresses(text: bytes) -> list[str]:
