@@ -1,14 +1,14 @@
-"""What the tests of content share."""
-
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.content.kubo import Kubo
+from decentraspace.content.blockstore import BlockStore
 
 
-@pytest.fixture(scope="module")
-def kubo(tmp_path_factory: pytest.TempPathFactory) -> Kubo:
-    return Kubo(Path(tmp_path_factory.mktemp("kubo")) / "repo")
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BlockStore]:
+    with BlockStore.open(tmp_path / "blocks", quota=1 << 30) as opened:
+        yield opened

@@ -1,0 +1,76 @@
+"""What tests of the block store share: small DAGs, and an audit that counts everything from scratch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+from decentraspace.content import cid as cids
+from decentraspace.content import dagpb
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.dagpb import Link
+
+Block = tuple[bytes, bytes]  # CID, data
+
+
+def leaf(data: bytes) -> Block:
+    return cids.make(cids.RAW, data), data
+
+
+def node(children: Iterable[bytes], data: bytes = b"") -> Block:
+    """A DAG-PB block that links to `children`, in that order and as often as they occur."""
+    block = dagpb.encode([Link(child, "", 0) for child in children], data)
+    return cids.make(cids.DAG_PB, block), block
+
+
+def identity(codec: int, data: bytes) -> bytes:
+    """A CID that carries its data."""
+    return b"\x01" + cids.varint(codec) + b"\x00" + cids.varint(len(data)) + data
+
+
+def table(store: BlockStore, name: str) -> dict[bytes, bytes]:
+    with store.read() as txn:
+        return dict(txn.cursor(db=store.db[name]))
+
+
+def recount(store: BlockStore) -> Counter[bytes]:
+    """References by (multihash · codec), from the pins and the blocks alone."""
+    counts: Counter[bytes] = Counter()
+    todo = [root for root, _ in store.pins()]
+    while todo:
+        cid = todo.pop()
+        inlined = cids.identity_data(cid)
+        if inlined is not None:
+            todo.extend(dagpb.links_of(cid, inlined))
+            continue
+        ref = cids.multihash(cid) + cids.varint(cids.codec(cid))
+        counts[ref] += 1
+        if counts[ref] == 1:
+            todo.extend(dagpb.links_of(cid, store.get_or_raise(cid)))
+    return counts
+
+
+def audit(store: BlockStore, *, digests: bool = True) -> None:
+    """Every invariant of a store at rest. AssertionError says which one does not hold."""
+    blocks, refs = table(store, "blocks"), table(store, "refs")
+    loose, since = table(store, "loose"), table(store, "since")
+    assert not table(store, "queue"), "counting was left unfinished"
+    assert set(table(store, "pins").values()) <= {b"done"}, "a pin that nobody was told of"
+    counted = {ref: int.from_bytes(value[:8], "big") for ref, value in refs.items()}
+    assert counted == dict(recount(store)), "reference counts differ from a recount"
+    assert all(value[8:] == b"\1" for value in refs.values()), "a referenced block's links were not counted"
+    assert loose == {stamp + key: b"" for key, stamp in since.items()}, "loose and since differ"
+    referenced = {_multihash_of(ref) for ref in refs}
+    assert referenced <= set(blocks), "a referenced block is not there"
+    assert set(since) == set(blocks) - referenced, "loose is not the set of unreferenced blocks"
+    stats = store.stats()
+    assert (stats.blocks, stats.bytes) == (len(blocks), sum(map(len, blocks.values()))), "totals are wrong"
+    assert stats.pins == len(list(store.pins()))
+    if digests:
+        for key, data in blocks.items():
+            assert key == b"\x12\x20" + hashlib.sha256(data).digest(), "a block is damaged"
+
+
+def _multihash_of(ref: bytes) -> bytes:
+    return ref[: 2 + ref[1]]
