@@ -19,7 +19,7 @@ from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec
 from decentraspace.records.schema import PRODUCTION, check_channel, check_label, site_id
-from decentraspace.records.store import SiteHead
+from decentraspace.records.store import FLAG_HEADERS, FLAG_REDIRECTS, SiteHead
 from decentraspace.records.verdict import RecordRefused
 
 table = RouteTable()
@@ -123,6 +123,8 @@ class Version:
     manifest: str = attr("CID of the signed manifest.")
     size: int = attr("Bytes of its files.")
     created: datetime = attr("When it was signed, as its signer says.")
+    has_headers: bool = attr("Whether the manifest says that there is a `_headers` file.")
+    has_redirects: bool = attr("Whether the manifest says that there is a `_redirects` file.")
     refused: str | None = attr("Why it does not count, if it does not.", None)
 
 
@@ -194,10 +196,20 @@ async def status(call: Call) -> SiteAnswer | SitesAnswer:
             for h in found["holders"]
         ],
         channels=found["channels"],
-        history=[
-            Version(h.seq, cids.to_text(h.root), cids.to_text(h.cid), h.size, time(h.created), h.refused)
-            for h in history
-        ],
+        history=[_version(h) for h in history],
+    )
+
+
+def _version(head: SiteHead) -> Version:
+    return Version(
+        head.seq,
+        cids.to_text(head.root),
+        cids.to_text(head.cid),
+        head.size,
+        time(head.created),
+        bool(head.flags & FLAG_HEADERS),
+        bool(head.flags & FLAG_REDIRECTS),
+        head.refused,
     )
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from decentraspace.cli.http import Connection
 from decentraspace.errors import BadInput, DecentraSpaceError, Unauthorized, Unavailable
 from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.sessions import sign_proof
 
 if TYPE_CHECKING:
-    import httpx
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DEFAULT_NODE = "http://127.0.0.1:8090"
@@ -116,33 +117,45 @@ def forget() -> bool:
 
 
 class Api:
-    """One node's API. Tokens are kept beside the session, one per node."""
+    """One node's API. Tokens are kept beside the session, one per node.
+
+    On http.client rather than httpx, whose import alone takes longer than a small deploy.
+    `connected`: whether the node has ever answered. One thread; see `another`.
+    """
 
     def __init__(self, node: str, saved: Saved | None = None) -> None:
-        import httpx
-
         self.node = node.rstrip("/")
+        self.connected = False
         self._saved = saved
-        timeout = httpx.Timeout(300.0, connect=10.0)
-        self._client = httpx.Client(base_url=self.node, timeout=timeout, follow_redirects=False)
         self._token: str | None = None
+        self._http = Connection(self.node)
 
     def __enter__(self) -> Api:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._http.close()
+
+    def another(self) -> Api:
+        """The same with a connection of its own, for another thread."""
+        made = Api(self.node, self._saved)
+        made._token = self._token
+        return made
+
+    def log_in(self) -> None:
+        """Have a token that works now: the body of a stream cannot be sent again after a refusal."""
+        self.get("/auth/tier/")
 
     def get(self, path: str, **query: Any) -> Any:
-        return self._call("GET", path, params=query)
+        return self._call("GET", path, query=query)
 
     def post(self, path: str, value: Any) -> Any:
-        return self._call("POST", path, json=value)
+        return self._call("POST", path, value=value)
 
     def stream(self, path: str, pieces: Iterator[bytes], media: str, **query: Any) -> Any:
         """POST a body made on the way. Cannot be repeated after a 401, so the token is renewed first."""
         self._log_in(fresh=False)
-        return self._send("POST", path, params=query, content=pieces, headers={"Content-Type": media})
+        return self._send("POST", path, query=query, body=pieces, media=media)
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
         if self._saved is not None:
@@ -155,24 +168,26 @@ class Api:
         self._log_in(fresh=True)  # the kept token has run out, or the node was made anew
         return self._send(method, path, **more)
 
-    def _send(self, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
-        import httpx
-
-        headers = dict(headers or {})
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        try:
-            response = self._client.request(method, path, headers=headers, **more)
-        except httpx.ConnectError as error:
-            raise Unavailable(
-                f"No node answers at {self.node}.",
-                hint="Name another with --node, or start one: `decentraspace run`.",
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(
-                f"{self.node}: {error or type(error).__name__}", hint="Run the command again."
-            ) from error
-        return _answer(response)
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        value: Any = None,
+        body: Iterator[bytes] | None = None,
+        media: str = "application/json",
+    ) -> Any:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        content: Iterator[bytes] | bytes | None = body
+        if value is not None:
+            content = json.dumps(value).encode()
+        if content is not None:
+            headers["Content-Type"] = media
+        target = path + ("?" + urlencode(query) if query else "")
+        status, answer = self._http.request(method, target, headers, content)
+        self.connected = True
+        return _answer(status, answer)
 
     def _log_in(self, fresh: bool) -> None:
         if self._saved is None or (self._token and not fresh):
@@ -214,7 +229,7 @@ class Api:
         return self._send(
             "POST",
             "/auth/login/",
-            json={
+            value={
                 "message": saved.message,
                 "signature": "0x" + saved.signature,
                 "nonce": challenge["nonce"],
@@ -225,16 +240,16 @@ class Api:
         )
 
 
-def _answer(response: httpx.Response) -> Any:
+def _answer(status: int, body: bytes) -> Any:
     try:
-        value = response.json() if response.content else {}
+        value = json.loads(body) if body else {}
     except ValueError:
         value = None
-    if response.status_code >= 400:
+    if status >= 400:
         if not isinstance(value, dict):
-            value = {"title": f"The node answered {response.status_code}", "status": response.status_code}
+            value = {"title": f"The node answered {status}", "status": status}
         raise ApiProblem(value)
-    if value is None:
+    if value is None or status >= 300:
         raise Unavailable("What answers there is no DecentraSpace node.", hint="Check --node.")
     return value
 

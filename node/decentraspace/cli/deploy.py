@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,8 @@ from decentraspace.errors import BadInput, Conflict
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api, Saved
-    from decentraspace.content.scan import Scan
+    from decentraspace.content.importer import Entry
 
-_ASK = 10_000  # CIDs per question
-_UPLOAD = 256 * 1024 * 1024  # bytes per request: what is sent again at most after an interruption
-_PIECE = 1024 * 1024
 _TRIES = 3
 
 
@@ -40,33 +38,32 @@ def deploy(folder: Path, label: str | None, channel: str | None, node: str | Non
       decentraspace deploy ./public --preview pr-12
     """
     from decentraspace.cli import client
-    from decentraspace.content.scan import scan_path
+    from decentraspace.cli.transfer import transfer
     from decentraspace.records.schema import check_channel, check_label
 
     saved = client.load()
     label = check_label(label or slug(folder.resolve().name))
     channel = check_channel(channel or "production")
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is a file.", hint="Deploy the folder it is in.")
     began = time.monotonic()
     with client.Api(node or saved.node, saved) as api:
-        with progress("Hashing", None, as_json) as advance:
-            scan = scan_path(folder, on_bytes=advance)
-        if scan.root.kind != "directory":
-            raise BadInput(f"{folder} is a file.", hint="Deploy the folder it is in.")
-        sent = upload(api, scan, as_json)
-        answer = publish(api, saved, scan, label, channel, folder)
+        with progress("Deploying", total_of(folder, as_json), as_json) as advance:
+            done = transfer(api, folder, advance)
+        answer = publish(api, saved, done.root, label, channel, folder)
     seconds = time.monotonic() - began
     urls = answer["urls"]
     text = "\n".join(
         [
-            f"Version {answer['seq']} of {label} is live: {len(scan.blocks)} blocks, "
-            f"{size_of(scan.root.tsize)}, {size_of(sent)} uploaded, {seconds:.1f} s.",
+            f"Version {answer['seq']} of {label} is live: {done.blocks} blocks, "
+            f"{size_of(done.root.tsize)}, {size_of(done.sent)} uploaded, {seconds:.1f} s.",
             "",
             *([f"  Site     {urls['site']}"] if "site" in urls else []),
             f"  Version  {urls['version']}",
             f"  Path     {urls['path']}",
         ]
     )
-    emit({**answer, "uploaded": sent}, text, as_json)
+    emit({**answer, "uploaded": done.sent}, text, as_json)
 
 
 def slug(name: str) -> str:
@@ -75,54 +72,19 @@ def slug(name: str) -> str:
     return plain or "site"
 
 
-def upload(api: Api, scan: Scan, quiet: bool) -> int:
-    """Send the blocks that the node lacks; bytes sent."""
-    from decentraspace.content import cid as cids
-
-    order = list(scan.blocks)
-    missing: list[bytes] = []
-    for start in range(0, len(order), _ASK):
-        texts = {cids.to_text(c): c for c in order[start : start + _ASK]}
-        answer = api.post("/storage/upload/", {"want": list(texts)})
-        missing += [texts[t] for t in answer["missing"] if t in texts]
-    total = sum(scan.length(c) for c in missing)
-    with progress("Uploading", total, quiet) as advance:
-        batch: list[bytes] = []
-        size = 0
-        for cid in missing:
-            batch.append(cid)
-            size += scan.length(cid)
-            if size >= _UPLOAD:
-                _send(api, scan, batch, advance)
-                batch, size = [], 0
-        if batch:
-            _send(api, scan, batch, advance)
-    return total
+def total_of(folder: Path, quiet: bool) -> int | None:
+    """Bytes of all files, for the bar; None when nobody looks at one."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    return sum(
+        os.lstat(os.path.join(here, name)).st_size for here, _, files in os.walk(folder) for name in files
+    )
 
 
-def _send(api: Api, scan: Scan, batch: list[bytes], advance: Callable[[int], None]) -> None:
-    api.stream("/storage/upload/", _car(scan, batch, advance), "application/vnd.ipld.car", blocks="1")
-
-
-def _car(scan: Scan, batch: list[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
-    from decentraspace.content import car
-
-    piece = bytearray(car.header([scan.root.cid]))
-    for cid in batch:
-        data = scan.read(cid)
-        piece += car.frame(cid, data)
-        if len(piece) >= _PIECE:
-            advance(len(piece))
-            yield bytes(piece)
-            piece.clear()
-    if piece:
-        advance(len(piece))
-        yield bytes(piece)
-
-
-def publish(api: Api, saved: Saved, scan: Scan, label: str, channel: str, folder: Path) -> Any:
+def publish(api: Api, saved: Saved, root: Entry, label: str, channel: str, folder: Path) -> Any:
     """Sign the next version and have it taken; uploads again what was collected meanwhile."""
     from decentraspace.cli.client import ApiProblem
+    from decentraspace.cli.transfer import transfer
 
     for attempt in range(_TRIES):
         head = current(api, saved, label, channel)
@@ -131,8 +93,8 @@ def publish(api: Api, saved: Saved, scan: Scan, label: str, channel: str, folder
             label,
             channel,
             head,
-            root=scan.root.cid,
-            size=scan.root.tsize,
+            root=root.cid,
+            size=root.tsize,
             has_headers=(folder / "_headers").is_file(),
             has_redirects=(folder / "_redirects").is_file(),
         )
@@ -142,7 +104,9 @@ def publish(api: Api, saved: Saved, scan: Scan, label: str, channel: str, folder
             if attempt == _TRIES - 1 or error.reason not in ("missing-blocks", "stale-sequence"):
                 raise
             if error.reason == "missing-blocks":
-                upload(api, scan, True)
+                again = transfer(api, folder, lambda amount: None)
+                if again.root.cid != root.cid:
+                    raise Conflict(f"{folder} changed during the deploy.", hint="Deploy again.") from error
     raise Conflict(
         "The site is being published from elsewhere at the same time.", hint="Run the command again."
     )

@@ -89,7 +89,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """The program: expected failures are one line on standard error and exit code 2."""
     try:
-        sys.exit(cli.main(arguments, standalone_mode=False) or 0)
+        sys.exit(cli.main(arguments, prog_name="decentraspace", standalone_mode=False) or 0)
     except click.exceptions.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)

@@ -145,8 +145,8 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
             head,
             root=cids.parse(old["root"]),
             size=old["size"],
-            has_headers=bool(old.get("has_headers")),
-            has_redirects=bool(old.get("has_redirects")),
+            has_headers=old["has_headers"],
+            has_redirects=old["has_redirects"],
         )
         answer = api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()})
     emit(answer, f"Version {answer['seq']} of {label} shows what version {old['seq']} showed.", as_json)

@@ -5,15 +5,14 @@ Small libraries only (coincurve, pycryptodome): eth-account would cost the node 
 
 from __future__ import annotations
 
-import coincurve
-from Crypto.Hash import keccak
-
 from decentraspace.errors import BadInput
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
 def keccak256(data: bytes) -> bytes:
+    from Crypto.Hash import keccak  # late: a client that verifies nothing starts faster without
+
     return bytes(keccak.new(digest_bits=256, data=data).digest())
 
 
@@ -53,6 +52,8 @@ def recover_personal_sign(message: bytes, signature: bytes) -> bytes:
     recovery = signature[64] - 27 if signature[64] >= 27 else signature[64]
     if recovery not in (0, 1) or int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
         raise BadInput("The wallet's signature is not in its canonical form")
+    import coincurve
+
     try:
         key = coincurve.PublicKey.from_signature_and_message(
             signature[:64] + bytes((recovery,)), personal_sign_digest(message), hasher=None

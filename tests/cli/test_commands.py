@@ -1,0 +1,186 @@
+"""Commands that need no node: init, cid, doctor, plugins, completion, help."""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from decentraspace.cli.deploy import slug
+from decentraspace.cli.main import cli
+from decentraspace.records.schema import check_label
+from tests.cli.conftest import WALLET, Result, ServedNode
+
+Run = Callable[..., Result]
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
+
+
+def commands() -> list[click.Command]:
+    context = click.Context(cli)
+    found = [cli.get_command(context, name) for name in cli.list_commands(context)]
+    return [command for command in found if command is not None]
+
+
+def test_every_command_has_examples_json_and_a_place_in_the_reference() -> None:
+    page = REFERENCE.read_text("utf-8")
+    assert len(commands()) >= 13
+    for command in commands():
+        assert "Example" in (command.help or ""), command.name
+        options = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
+        if command.name not in ("run", "demo"):
+            assert "--json" in options, command.name
+        assert f"## {command.name}" in page, command.name
+        for option in options - {"--help"}:
+            assert f"`{option}" in page, (command.name, option)
+
+
+def test_the_help_names_every_command_and_imports_little(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    for command in commands():
+        assert re.search(rf"^\s+{command.name}\s+\S", done.out, re.MULTILINE)
+    heavy = ("libp2p", "quart", "web3", "trio", "httpx", "eth_account", "coincurve", "rich")
+    code = (
+        "import sys; sys.argv = ['decentraspace', '--help']\n"
+        "from decentraspace.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"bad = [m for m in {heavy!r} if m in sys.modules]; assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def test_deploying_imports_no_servers(tmp_path: Path) -> None:
+    heavy = ("libp2p", "quart", "web3", "trio", "hypercorn", "lmdb", "eth_account", "coincurve")
+    code = (
+        "import sys\n"
+        "import decentraspace.cli.deploy, decentraspace.cli.client, decentraspace.cli.transfer\n"
+        "import decentraspace.records.signing\n"
+        f"bad = [m for m in {heavy!r} if m in sys.modules]; assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_unknown_commands_and_options(run: Run) -> None:
+    for arguments in (("nothing",), ("deploy",), ("cid", "--what"), ("login", "--days", "91")):
+        done = run(*arguments)
+        assert done.code == 2
+        assert "Traceback" not in done.err
+        assert done.err
+
+
+def test_init_asks_three_questions(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    done = run("init", "--data-dir", folder, "--json", stdin=f"my node\n{WALLET}\n25\n")
+    assert done.code == 0, done.err
+    assert done.json["quota"] == 25 * 10**9
+    written = tomllib.loads((folder / "config.toml").read_text())
+    assert written["node"] == {"data_dir": str(folder), "name": "my node", "operator": WALLET}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "node.key").stat().st_mode) == 0o600
+    again = run("init", "--yes", "--data-dir", folder)
+    assert again.code == 2
+    assert "there already" in again.err
+    forced = run("init", "--yes", "--force", "--data-dir", folder, "--json")
+    assert forced.json["peer_id"] == done.json["peer_id"], "the node stays who it is"
+
+
+def test_init_refuses_a_wrong_address(run: Run, tmp_path: Path) -> None:
+    done = run("init", "--yes", "--data-dir", tmp_path / "d", "--operator", WALLET.replace("2c", "2C"))
+    assert done.code == 2
+    assert "checksum" in done.err
+    assert not (tmp_path / "d" / "config.toml").exists()
+
+
+def test_cid_prints_the_root_last(run: Run, site: Path) -> None:
+    for path in (site, site / "big.bin", site / "link"):
+        done = run("cid", path)
+        assert done.code == 0
+        assert re.fullmatch(r"b[a-z2-7]{58}", done.out.splitlines()[-1])
+    assert run("cid", site / "nothing").code == 2
+
+
+def test_doctor_finds_what_is_wrong(run: Run, tmp_path: Path, served: ServedNode) -> None:
+    folder = tmp_path / "data"
+    assert run("init", "--yes", "--data-dir", folder, "--json").code == 0
+    config = folder / "config.toml"
+    ports = {
+        "DECENTRASPACE_API_PORT": "0",
+        "DECENTRASPACE_GATEWAY_PORT": "0",
+        "DECENTRASPACE_NETWORK_LISTEN": "/ip4/127.0.0.1/tcp/0",
+    }
+    fine = run("doctor", "--config", config, "--json", **ports)
+    assert (fine.code, fine.json["ok"]) == (0, True), fine.out
+    taken = run(
+        "doctor", "--config", config, "--json", **{**ports, "DECENTRASPACE_GATEWAY_PORT": str(served.port)}
+    )
+    assert taken.code == 2
+    [wrong] = [f for f in taken.json["findings"] if f["state"] == "wrong"]
+    assert wrong["check"] == "gateway.port"
+    assert wrong["mend"]
+    (folder / "node.key").chmod(0o644)
+    assert "chmod 600" in run("doctor", "--config", config, **ports).out
+    config.write_text("[node\n")
+    assert "WRONG" in run("doctor", "--config", config).out
+    runs = run("doctor", "--json", DECENTRASPACE_API_PORT=str(served.port))
+    assert any(f["check"] == "node" and "runs as" in f["detail"] for f in runs.json["findings"])
+
+
+def test_plugins_are_listed(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "good.py").write_text(
+        "from decentraspace import hookimpl\n\n@hookimpl\ndef record_accepted(kind):\n    pass\n"
+    )
+    (folder / "bad.py").write_text("raise SystemExit(3)\n")
+    done = run("plugins", "--plugins-dir", folder, "--json")
+    assert done.code == 0, done.err
+    by_name = {p["name"]: p for p in done.json["plugins"]}
+    assert by_name["good"]["hooks"] == ["record_accepted"]
+    assert by_name["bad"]["health"] == "refused"
+    assert "good" in run("plugins", "--plugins-dir", folder).out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:
+    done = run("completion", shell)
+    assert done.code == 0
+    assert "_DECENTRASPACE_COMPLETE" in done.out
+
+
+def test_completion_completes(run: Run) -> None:
+    done = run(COMP_WORDS="decentraspace dep", COMP_CWORD="1", _DECENTRASPACE_COMPLETE="bash_complete")
+    assert "deploy" in done.out
+
+
+def test_the_version(run: Run) -> None:
+    assert re.search(r"\d+\.\d+", run("--version").out)
+
+
+@pytest.mark.parametrize("name", ["My Site", "ÜBER", "a__b--c", "-x-", "2024", "x" * 80, "...", "日本"])
+def test_any_folder_name_gives_a_label(name: str) -> None:
+    assert check_label(slug(name))
+
+
+def test_a_closed_pipe_is_no_failure(environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "decentraspace", "completion", "bash"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    deadline = time.monotonic() + 30
+    assert process.wait(max(1.0, deadline - time.monotonic())) in (0, 1, 141)
+    assert b"Traceback" not in error
