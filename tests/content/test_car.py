@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from decentraspace.content import car, dagpb, reader, unixfs
 from decentraspace.content import cid as cids
 from decentraspace.content.cid import varint
-from decentraspace.content.dagpb import Link
 from decentraspace.content.scan import scan_path
 from decentraspace.errors import BadInput, DecentraSpaceError, Unprocessable
 from tests.content.blocks import Blocks
