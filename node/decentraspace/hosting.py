@@ -9,7 +9,7 @@ acknowledged, and only then gossiped. A crash in between leaves at most a pin wi
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.identity.siwe import rfc3339
 from decentraspace.network.fetch import Fetcher
-from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import MAX_HOLDERS, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.signing import sign_announcement, sign_receipt, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead
 from decentraspace.records.verdict import NetworkRules, RecordRefused, verify
@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 PRODUCTION = "production"
 _COPIES_AT_ONCE = 4
 _RETRY_FIRST, _RETRY_MOST = 0.25, 120.0  # seconds between attempts to copy a site
+_WITNESS_EVERY = 2.0  # seconds
 _SITE_LOCKS_MOST = 10_000
 
 
@@ -81,6 +82,7 @@ class Hosting:
         self._send, self._receive = trio.open_memory_channel[tuple[str, str]](float("inf"))
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
         self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
+        self._witnessed: set[str] = set()  # sites for which other nodes have signed receipts lately
         self.reconciled = False
 
     # -- taking deploys
@@ -118,7 +120,7 @@ class Hosting:
             raise BadInput("The record is not a revocation")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
-        await self._add_and_publish(record)
+        await self._changed(await self._add_and_publish(record))
 
     def _check_turn(self, manifest: SiteManifest, head: SiteHead | None) -> None:
         """A deploy through this node must follow the version this node knows to be the newest."""
@@ -253,9 +255,18 @@ class Hosting:
 
     async def on_accepted(self, result: AddResult) -> None:
         """The network's callback: a record of another node was verified and stored."""
+        await self._changed(result)
+        if isinstance(result.record.body, Receipt):
+            self._witnessed.add(result.record.body.site)
+        await self._emit("record_accepted", kind=result.record.kind, cid=cids.to_text(result.record.cid))
+
+    async def _changed(self, result: AddResult) -> None:
+        """Follow new heads; what has none any more (its key was revoked) is served no longer."""
         for head in result.heads:
             self._enqueue(head.site_id, head.channel)
-        await self._emit("record_accepted", kind=result.record.kind, cid=cids.to_text(result.record.cid))
+        for site_id, channel in result.removed:
+            if channel == PRODUCTION:
+                await trio.to_thread.run_sync(self._unpoint, site_id)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await trio.to_thread.run_sync(self.reconcile)
@@ -264,6 +275,7 @@ class Hosting:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
             nursery.start_soon(self._mirror_loop)
+            nursery.start_soon(self._witness_loop)
             for _ in range(_COPIES_AT_ONCE):
                 nursery.start_soon(self._copy_loop, nursery)
             self.reconciled = True
@@ -275,14 +287,21 @@ class Hosting:
         for head in self.records.all_heads():
             for version in self._kept(head):
                 known[_pin_name(version.cid)] = version.cid
+        live = {host_label(head) for head in self.records.all_heads() if head.channel == PRODUCTION}
+        for label, _ in list(self.index.all()):
+            if label not in live:
+                self.index.delete(label)
         for root, name in list(self.blocks.pins()):
             if name in known:
                 self._held.add(known[name])
             elif name.startswith("site:"):
                 self.blocks.unpin(root, name)
 
-    def _kept(self, head: SiteHead) -> Iterable[SiteHead]:
-        return self.records.history(head.site_id, head.channel)[: self.config.hosting.keep_versions]
+    def _kept(self, head: SiteHead) -> list[SiteHead]:
+        """The versions whose content stays: the head, and the newest before it that count."""
+        history = self.records.history(head.site_id, head.channel, limit=-1)
+        counting = [v for v in history if v.refused is None and v.cid != head.cid]
+        return [head, *counting[: self.config.hosting.keep_versions - 1]]
 
     def _enqueue(self, site_id: str, channel: str) -> None:
         if (site_id, channel) not in self._queued:
@@ -292,17 +311,16 @@ class Hosting:
     async def _copy_loop(self, nursery: trio.Nursery) -> None:
         async for site in self._receive:
             self._queued.discard(site)
-            async with self._lock(site[0]):
-                head = await trio.to_thread.run_sync(self.records.head, *site)
-                try:
-                    if head is not None:
-                        await self._follow(head)
-                except DecentraSpaceError as error:
-                    if head is not None:
-                        attempt = self._attempts[head.cid] = self._attempts.get(head.cid, 0) + 1
-                        delay = min(_RETRY_FIRST * 2 ** min(attempt, 16), _RETRY_MOST)
-                        log.info("copy_failed", site=site[0], reason=str(error), retry_in=delay)
-                        nursery.start_soon(self._later, delay, site)
+            head = await trio.to_thread.run_sync(self.records.head, *site)
+            if head is None:
+                continue
+            try:
+                await self._follow(head)
+            except DecentraSpaceError as error:
+                attempt = self._attempts[head.cid] = self._attempts.get(head.cid, 0) + 1
+                delay = min(_RETRY_FIRST * 2 ** min(attempt, 16), _RETRY_MOST)
+                log.info("copy_failed", site=site[0], reason=str(error), retry_in=delay)
+                nursery.start_soon(self._later, delay, site)
 
     async def _later(self, delay: float, site: tuple[str, str]) -> None:
         await trio.sleep(delay)
@@ -310,24 +328,28 @@ class Hosting:
 
     async def _follow(self, head: SiteHead) -> None:
         """Bring this node to `head`: content first, then the pointer, then the receipt, then trimming."""
+        copies = self.config.hosting.replicate and head.size <= self.config.hosting.max_site_bytes
         if head.cid not in self._held:
-            entry = await trio.to_thread.run_sync(self.index.get, host_label(head))
-            if entry is None or not self.config.hosting.replicate:
-                # Nothing older to show meanwhile: serve on demand while the copy is made.
+            if not copies or await trio.to_thread.run_sync(self.index.get, host_label(head)) is None:
+                # Nothing older to show meanwhile, or no copy wanted: what visitors ask for is fetched then.
                 await trio.to_thread.run_sync(self._point, head)
-            if not self.config.hosting.replicate or head.size > self.config.hosting.max_site_bytes:
-                await trio.to_thread.run_sync(self._point, head)
+            if not copies:
                 return
             await self._bring(head.root, 2 * head.size + 2**20)
-            await self._pin(head.root, head.cid)
-            self._mirror("storage_pin", head.root)
-            self._held.add(head.cid)
-            self._attempts.pop(head.cid, None)
-            log.info("site_copied", site=head.site_id, seq=head.seq, root=cids.to_text(head.root))
-        await trio.to_thread.run_sync(self._point, head)
-        await self._receipt(head)
-        for root in await trio.to_thread.run_sync(self._trim, head):
-            self._mirror("storage_unpin", root)
+        async with self._lock(head.site_id):
+            if await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel) != head:
+                self._enqueue(head.site_id, head.channel)  # a newer version came while this one was copied
+                return
+            if head.cid not in self._held:
+                await self._pin(head.root, head.cid)
+                self._mirror("storage_pin", head.root)
+                self._held.add(head.cid)
+                self._attempts.pop(head.cid, None)
+                log.info("site_copied", site=head.site_id, seq=head.seq, root=cids.to_text(head.root))
+            await trio.to_thread.run_sync(self._point, head)
+            await self._receipt(head)
+            for root in await trio.to_thread.run_sync(self._trim, head):
+                self._mirror("storage_unpin", root)
 
     async def _bring(self, root: bytes, max_bytes: int) -> None:
         """Get the whole DAG from other nodes or, when none gives it, from where storage plugins keep copies."""
@@ -345,29 +367,54 @@ class Hosting:
             if self.index.get(host_label(head)) != entry:
                 self.index.put(host_label(head), entry)
 
+    def _unpoint(self, site_id: str) -> None:
+        """Serve a site no longer under its host."""
+        for version in self.records.history(site_id, PRODUCTION, limit=1):
+            self.index.delete(host_label(version))
+
     def _trim(self, head: SiteHead) -> list[bytes]:
         """Let go of versions beyond those kept; the roots that no pin holds any more. Blocking."""
         gone: list[bytes] = []
-        for version in self.records.history(head.site_id, head.channel)[self.config.hosting.keep_versions :]:
-            if version.cid in self._held:
+        kept = {version.cid for version in self._kept(head)}
+        for version in self.records.history(head.site_id, head.channel, limit=-1):
+            if version.cid in self._held and version.cid not in kept:
                 self.blocks.unpin(version.root, _pin_name(version.cid))
                 gone.append(version.root)
                 self._held.discard(version.cid)
         return [root for root in gone if not self.blocks.is_pinned(root)]
 
     async def _receipt(self, head: SiteHead) -> bytes:
-        """This node's receipt for `head`, signed once and then always the same."""
-        for held in await trio.to_thread.run_sync(self.records.receipts, head.root):
-            if held.key == self.key.public:
-                return bytes(held.record)
-        size = await trio.to_thread.run_sync(self.blocks.dag_size, head.root)
+        """This node's receipt for `head`: signed once and then always the same, but for a site deployed
+        here, whose later receipts name the other nodes that have signed theirs."""
+        receipts = await trio.to_thread.run_sync(self.records.receipts, head.root)
+        own = next((r for r in receipts if r.key == self.key.public), None)
+        holders: tuple[bytes, ...] = ()
+        if await trio.to_thread.run_sync(self.records.sponsor, head.cid) == self.key.public:
+            holders = tuple(r.key for r in receipts if r.key != self.key.public)[:MAX_HOLDERS]
+        if own is not None and own.body.holders == holders:
+            return own.record
+        now = int(time.time())
         receipt = Receipt(
-            root=head.root, size=size, site=head.site_id, seq=head.seq, created=int(time.time())
+            root=head.root,
+            size=await trio.to_thread.run_sync(self.blocks.dag_size, head.root),
+            site=head.site_id,
+            seq=head.seq,
+            holders=holders,
+            created=max(now, own.body.created + 1) if own else now,
         )
         record = sign_receipt(receipt, self.key, self.rules)
         if self.config.hosting.receipts:
             await self._add_and_publish(record)
         return record
+
+    async def _witness_loop(self) -> None:
+        """Every so often, have receipts name the holders that have turned up since."""
+        while True:
+            await trio.sleep(_WITNESS_EVERY)
+            sites, self._witnessed = self._witnessed, set()
+            for site in sites:
+                for channel in await trio.to_thread.run_sync(self.records.channels, site):
+                    self._enqueue(site, channel)
 
     def _mirror(self, hook: str, root: bytes) -> None:
         """Have storage plugins follow, in the background."""

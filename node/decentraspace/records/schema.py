@@ -23,6 +23,7 @@ from decentraspace.errors import BadInput
 
 MAX_SEQ = 2**53 - 1  # what every JSON reader can hold
 MAX_TIME = 2**40
+MAX_HOLDERS = 64
 MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -194,7 +195,8 @@ class NodeAnnouncement:
 @dataclass(frozen=True)
 class Receipt:
     """The signer held every block of `root` (`size` bytes in all), verified and on disk, at time `created`.
-    `site` and `seq` say for which version of which site."""
+    `site` and `seq` say for which version of which site; `holders`: keys of other nodes whose receipts for
+    `root` the signer has seen."""
 
     kind_name: ClassVar[str] = "receipt"
 
@@ -202,10 +204,15 @@ class Receipt:
     size: int
     site: str
     seq: int
+    holders: tuple[bytes, ...]
     created: int
 
     def check(self) -> None:
         _cid(self.root, "root")
+        if len(self.holders) > MAX_HOLDERS:
+            raise BadInput(f"A receipt names at most {MAX_HOLDERS} holders")
+        for holder in self.holders:
+            _raw(holder, 32, "a holder")
         _int(self.size, 0, MAX_SEQ, "size")
         if not isinstance(self.site, str) or not _SITE.fullmatch(self.site):
             raise BadInput("site must be a site id")

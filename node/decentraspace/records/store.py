@@ -382,6 +382,11 @@ class RecordStore:
         found = self.envelopes([cids.validate(cid)])
         return codec.decode_envelope(found[0]).record if found else None
 
+    def sponsor(self, cid: bytes) -> bytes | None:
+        """The key of the node that took a record in."""
+        found = self.envelopes([cid])
+        return codec.decode_envelope(found[0]).sponsor if found else None
+
     def counts(self) -> dict[str, int]:
         """Records by kind."""
         return dict(self._all("SELECT kind, COUNT(*) FROM records GROUP BY kind"))
