@@ -21,7 +21,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from decentraspace.config import NetworkConfig
-from decentraspace.errors import ConfigError
+from decentraspace.errors import BadInput, ConfigError
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
 from decentraspace.network.dialling import Dialler
@@ -268,7 +268,10 @@ class Network:
             this.failures += 1
             this.due = trio.current_time() + min(_SYNC_RETRY * 2**this.failures, self._config.sync_interval)
             log.info("exchange_failed", peer=name, reason=repr(error), failures=this.failures)
-            if this.failures >= _SYNC_FAILURES_MOST:
+            await _finish(stream, reset=True)
+            if isinstance(error, BadInput):
+                self._cut_off(peer, str(error))
+            elif this.failures >= _SYNC_FAILURES_MOST:
                 self._cut_off(peer, "no exchange of records with it succeeds")
         finally:
             this.under_way = False
@@ -293,6 +296,9 @@ class Network:
             self._exchanged(name, live.rounds.get(name), result)
         except Exception as error:  # noqa: BLE001 - as above: the peer's failure
             log.info("exchange_failed", peer=name, reason=repr(error))
+            await _finish(stream, reset=True)
+            if isinstance(error, BadInput):
+                self._cut_off(peer, str(error))
         finally:
             del live.answering[name]
             await _finish(stream)
