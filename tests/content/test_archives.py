@@ -226,6 +226,12 @@ def test_names_that_are_not_utf_8() -> None:
         add_tar(bytes(head) + data[512:])
 
 
+def test_a_member_without_a_name() -> None:
+    data = zipped(("a", b"x")).replace(b"a", b"\0")
+    with pytest.raises(BadInput):
+        add_zip(data)
+
+
 def test_encrypted_members() -> None:
     data = bytearray(zipped(("a", b"x")))
     for signature, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):

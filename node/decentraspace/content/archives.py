@@ -108,7 +108,7 @@ def _zip_member(
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # The others may want gigabytes of memory to unpack, by what their headers say.
         raise BadInput(f"{name[:200]!r} is packed by a method that is not taken", hint="Use deflate.")
-    if info.is_dir():
+    if name.endswith("/"):
         builder.put_directory(name)
         return
     if info.file_size > max(info.compress_size, 1) * _RATIO_MOST + 1024:
