@@ -9,7 +9,8 @@
     meta     name                 -> value
 
 Invariant: a stored block is referenced, or it has an entry in `loose`. What `put_many` and `pin` returned
-for is synced to disk. Why LMDB: docs/discussion/block-store.md.
+for is synced to disk. One process writes (the node, which locks its data folder), any number read. Order of
+locks: `pin_lock`, then LMDB's own for writing. Why LMDB: docs/discussion/block-store.md.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from typing import Any, NamedTuple
 import lmdb
 
 from decentraspace.content import cid as cids
-from decentraspace.content import dagpb
+from decentraspace.content import dags, environment
 from decentraspace.content.reader import BlockMissing
-from decentraspace.errors import ConfigError, QuotaExceeded, TooLarge, Unprocessable
+from decentraspace.errors import ConfigError, QuotaExceeded, TooLarge, Unavailable, Unprocessable
 
 SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
-_SPARE = 1 << 30  # bytes of map beyond the quota, for indexes and free pages
+_OBJECT = 256  # bytes a block costs beside its data while it waits to be written
 _DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts")
 
 _open_paths: set[Path] = set()  # LMDB forbids opening one environment twice in a process
@@ -52,7 +53,9 @@ class BlockStore:
     def __init__(self, env: Any, path: Path, quota: int, readonly: bool) -> None:
         self.env, self.path, self.quota, self.readonly = env, path, quota, readonly
         self.db: dict[str, Any] = {}
-        self.pin_lock = threading.RLock()
+        self.clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self.pin_lock = threading.RLock()  # held while references are counted, and while garbage goes
+        self.unsettled = False  # an error (a full disk) cut counting short; under pin_lock
         self._holds: dict[object, int] = {}
         self._holds_lock = threading.Lock()
         self._clock = 0
@@ -67,34 +70,33 @@ class BlockStore:
         with _open_lock:
             if path in _open_paths:
                 raise ConfigError(f"The block store {path} is open already in this process")
-            size = quota * 2 + _SPARE if not readonly else 0
-            if not readonly:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                data = path / "data.mdb"
-                size = max(size, data.stat().st_size if data.exists() else 0)
-            size = -(-size // 4096) * 4096
-            env = lmdb.open(
-                str(path),
-                map_size=size,  # 0, for a reader: as large as its writer made it
-                max_dbs=len(_DATABASES),
-                max_readers=512,
-                readonly=readonly,
-                readahead=False,
-                create=not readonly,
-            )
-            store = cls(env, path, quota, readonly)
             try:
-                store.db = {name: env.open_db(name.encode(), create=not readonly) for name in _DATABASES}
-                store._check_schema()
-            except BaseException:
-                env.close()
-                raise
+                env = environment.open_environment(path, quota, readonly, databases=len(_DATABASES))
+            except (lmdb.Error, OSError) as error:
+                raise ConfigError(
+                    f"The block store {path} cannot be opened: {error}",
+                    hint="Is it the right folder, made by a node that has run here?",
+                ) from error
+            store = cls(env, path, quota, readonly)
             _open_paths.add(path)
-        if not readonly:
+        try:
+            store._prepare()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        try:
+            self.db = {n: self.env.open_db(n.encode(), create=not self.readonly) for n in _DATABASES}
+        except lmdb.NotFoundError as error:
+            raise ConfigError(f"The block store {self.path} was never finished: {error}") from error
+        self._check_schema()
+        if not self.readonly:
             from decentraspace.content import pins
 
-            pins.recover(store)
-        return store
+            self.env.reader_check()
+            pins.recover(self)
 
     def _check_schema(self) -> None:
         with self.env.begin(write=not self.readonly) as txn:
@@ -120,21 +122,22 @@ class BlockStore:
         self.close()
 
     @contextmanager
-    def write(self) -> Iterator[Any]:
+    def write(self, *, buffers: bool = False) -> Iterator[Any]:
         """A write transaction, durable when it ends. QuotaExceeded when the map or the disk is full."""
         try:
-            with self.env.begin(write=True) as txn:
+            with self.env.begin(write=True, buffers=buffers) as txn:
                 yield txn
         except (lmdb.MapFullError, lmdb.DiskError) as error:
             raise QuotaExceeded(f"The block store is full: {error}") from error
 
     @contextmanager
     def read(self, *, buffers: bool = False) -> Iterator[Any]:
+        """A snapshot. Keep it short: pages freed since it began cannot be used again before it ends."""
         try:
             txn = self.env.begin(buffers=buffers)
-        except lmdb.MapResizedError:
-            self.env.set_mapsize(0)  # the writer opened it with a larger map
-            txn = self.env.begin(buffers=buffers)
+        except (lmdb.MapResizedError, lmdb.ReadersFullError) as error:
+            # The map is never exchanged under other readers' feet: that would crash the process.
+            raise Unavailable(f"The block store cannot be read just now: {error}") from error
         with txn:
             yield txn
 
@@ -145,7 +148,7 @@ class BlockStore:
         inlined = cids.identity_data(cid)
         if inlined is not None:
             return inlined
-        with self.read() as txn:
+        with self.env.begin() as txn:  # not self.read(): a third of the time of a gateway's read
             found: bytes | None = txn.get(cids.multihash(cid), db=self.db["blocks"])
             return found
 
@@ -188,7 +191,7 @@ class BlockStore:
             if cids.identity_data(cid) is not None:
                 continue
             pending.append((cids.multihash(cid), data))
-            size += len(data)
+            size += len(data) + _OBJECT
             if size >= _BATCH:
                 new += self._put(pending)
                 pending, size = [], 0
@@ -203,29 +206,35 @@ class BlockStore:
                     new += 1
                     added += len(data)
                 self.touch(txn, key, now)
-            total = self.count(txn, blocks=new, size=added)
-            if added and total > self.quota:
-                txn.abort()
-                raise QuotaExceeded(
-                    f"This node keeps {self.quota} bytes of blocks, and {total} would be needed",
-                    hint="The operator can raise storage.quota or remove pins.",
-                )
+            if added:
+                self._check_room(*self.count(txn, blocks=new, size=added))
         return new
+
+    def _check_room(self, blocks: int, size: int) -> None:
+        """QuotaExceeded, which undoes the transaction it is raised in."""
+        if size > self.quota:
+            raise QuotaExceeded(
+                f"This node keeps {self.quota} bytes of blocks, and {size} would be needed",
+                hint="The operator can raise storage.quota or remove pins.",
+            )
+        if not environment.fits(blocks, size, self.quota):
+            raise QuotaExceeded(
+                f"This node keeps {self.quota} bytes of blocks, and not in {blocks} pieces that small",
+                hint="The operator can raise storage.quota or remove pins.",
+            )
 
     def writer(self) -> BlockWriter:
         """A buffered sink for importers; call `flush` at the end."""
         return BlockWriter(self)
 
-    def count(self, txn: Any, *, blocks: int, size: int) -> int:
-        """Change the totals in this transaction; the new total of bytes."""
-        meta = self.db["meta"]
+    def count(self, txn: Any, *, blocks: int, size: int) -> tuple[int, int]:
+        """Change the totals in this transaction; the new totals of blocks and of bytes."""
         totals = []
         for name, change in ((b"blocks", blocks), (b"bytes", size)):
-            value = int(txn.get(name, b"0", db=meta)) + change
-            if change:
-                txn.put(name, str(value).encode(), db=meta)
+            value = int(bytes(txn.get(name, b"0", db=self.db["meta"]))) + change
+            txn.put(name, str(value).encode(), db=self.db["meta"])
             totals.append(value)
-        return totals[1]
+        return totals[0], totals[1]
 
     def stats(self) -> StoreStats:
         with self.read() as txn:
@@ -237,7 +246,7 @@ class BlockStore:
 
     def now(self) -> int:
         """Milliseconds; never goes back while this process lives. Call it inside a write transaction."""
-        self._clock = max(self._clock, time.time_ns() // 1_000_000)
+        self._clock = max(self._clock, self.clock())
         return self._clock
 
     def touch(self, txn: Any, key: bytes, now: int) -> None:
@@ -259,7 +268,10 @@ class BlockStore:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """While open, garbage collection removes no block that was put or touched since it began."""
+        """While open, garbage collection removes no block that was put or touched since it began.
+
+        It lives in memory: what it protected after a crash is protected by the grace period.
+        """
         token = object()
         with self.write():  # so that no collection is between reading the holds and deleting
             start = self.now()
@@ -279,52 +291,35 @@ class BlockStore:
     # -- whole DAGs
 
     def referenced(self, cid: bytes) -> bool:
-        """Whether a pinned DAG has a block with these bytes: what this node stands for, and serves."""
+        """Whether a pinned DAG has a block with these bytes: what this node stands for, and serves.
+
+        False for inlined (identity) data: whoever asks for that has made it up.
+        """
         with self.read() as txn:
             return self.has_refs(txn, cids.multihash(cid))
 
     def missing(self, root: bytes, limit: int = 1000) -> list[bytes]:
-        """Blocks of the DAG that are not here and whose parents are; [] when it is whole."""
+        """Blocks of the DAG that are not here and whose parents are; [] when it is whole.
+
+        BadInput when a block is malformed.
+        """
         absent: list[bytes] = []
-        self._visit(root, lambda cid, length: None, absent.append, lambda: len(absent) >= limit)
-        return absent
+        dags.visit(self, root, lambda length: None, absent.append, lambda: len(absent) >= limit)
+        return absent[:limit]
 
     def dag_size(self, root: bytes) -> int:
         """Bytes of all blocks of the DAG, each once. BlockMissing if one is not here."""
         total = 0
 
-        def add(_: bytes, length: int) -> None:
+        def add(length: int) -> None:
             nonlocal total
             total += length
 
         def fail(cid: bytes) -> None:
             raise BlockMissing(cid)
 
-        self._visit(root, add, fail, lambda: False)
+        dags.visit(self, root, add, fail, lambda: False)
         return total
-
-    def _visit(
-        self,
-        root: bytes,
-        found: Callable[[bytes, int], None],
-        absent: Callable[[bytes], None],
-        enough: Callable[[], bool],
-    ) -> None:
-        """Every block of a DAG once; leaves are looked up, not read."""
-        seen, stack = {root}, [root]
-        while stack and not enough():
-            with self.read(buffers=True) as txn:  # a short transaction per stretch, so pages can be reused
-                for _ in range(min(1000, len(stack))):
-                    cid = stack.pop()
-                    block = cids.identity_data(cid) or txn.get(cids.multihash(cid), db=self.db["blocks"])
-                    if block is None:
-                        absent(cid)
-                        continue
-                    found(cid, len(block))
-                    if cids.codec(cid) != cids.RAW:
-                        fresh = [c for c in dagpb.links_of(cid, bytes(block)) if c not in seen]
-                        seen.update(fresh)
-                        stack.extend(dict.fromkeys(fresh))
 
     def pin(self, root: bytes, name: str) -> None:
         """Keep the DAG under `root` for reason `name`; repeating it changes nothing.
@@ -342,18 +337,15 @@ class BlockStore:
         pins.unpin(self, root, name)
 
     def pins(self) -> Iterator[tuple[bytes, str]]:
-        """(root, name) of every pin."""
-        with self.read() as txn:
-            keys = list(txn.cursor(db=self.db["pins"]).iternext(values=False))
-        for key in keys:
-            length = key[0]
-            yield key[1 : 1 + length], key[1 + length :].decode()
+        """(root, name) of every pin that was acknowledged."""
+        from decentraspace.content import pins
+
+        yield from pins.listed(self, b"")
 
     def is_pinned(self, root: bytes) -> bool:
-        with self.read() as txn:
-            cursor = txn.cursor(db=self.db["pins"])
-            prefix = bytes((len(root),)) + root
-            return bool(cursor.set_range(prefix)) and bytes(cursor.key()).startswith(prefix)
+        from decentraspace.content import pins
+
+        return bool(pins.listed(self, pins.prefix(root)))
 
 
 class BlockWriter:
@@ -368,7 +360,7 @@ class BlockWriter:
 
     def put(self, cid: bytes, data: bytes) -> None:
         self._pending.append((cid, data))
-        self._size += len(data) + 256  # what a tiny block costs in Python objects
+        self._size += len(data) + _OBJECT
         self.blocks += 1
         if self._size >= _BATCH:
             self.flush()

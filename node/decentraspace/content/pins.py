@@ -8,8 +8,11 @@ says whether a block's links were counted: a block that is referenced but not he
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import structlog
 
 from decentraspace.content import cid as cids
 from decentraspace.content import dagpb
@@ -17,136 +20,199 @@ from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import BadInput, DecentraSpaceError, Unprocessable
 
+log = structlog.get_logger(__name__)
+
 _OPERATIONS = 5000  # per transaction
+_READ = 16 * 1024 * 1024  # bytes of blocks looked through per transaction
 _PENDING, _DONE = b"pending", b"done"
 _MAX_NAME = 200
 
-Work = deque[tuple[int, bytes]]  # (+1 or -1, CID)
-Failures = list[DecentraSpaceError]  # blocks that are not here or malformed: the pin cannot be
+Work = list[tuple[int, bytes]]  # (+1 or -1, CID), last in, first out: short however wide the DAG is
+Failures = list[DecentraSpaceError]  # a block that is not here or malformed: the pin cannot be
+
+
+def prefix(root: bytes) -> bytes:
+    """How the keys of all pins of a root start."""
+    return bytes((len(cids.validate(root)),)) + root
 
 
 def _key(root: bytes, name: str) -> bytes:
     encoded = name.encode()
     if len(encoded) > _MAX_NAME:
         raise BadInput(f"A pin's name has more than {_MAX_NAME} bytes")
-    return bytes((len(root),)) + cids.validate(root) + encoded
+    return prefix(root) + encoded
+
+
+def listed(store: BlockStore, start: bytes, state: bytes = _DONE) -> list[tuple[bytes, str]]:
+    """(root, name) of the pins whose keys start so."""
+    found = []
+    with store.read() as txn:
+        cursor = txn.cursor(db=store.db["pins"])
+        more = cursor.set_range(start) if start else cursor.first()
+        while more and cursor.key().startswith(start):
+            key = cursor.key()
+            if cursor.value() == state:
+                found.append((key[1 : 1 + key[0]], key[1 + key[0] :].decode()))
+            more = cursor.next()
+    return found
 
 
 def pin(store: BlockStore, root: bytes, name: str) -> None:
     """See BlockStore.pin."""
     key = _key(root, name)
-    with store.pin_lock:
+    failures: Failures = []
+    with _counting(store):
         with store.write() as txn:
             if txn.get(key, db=store.db["pins"]) == _DONE:
                 return
-            txn.put(key, _PENDING, db=store.db["pins"])
-            failures: Failures = []
-            todo = _work(store, txn, deque([(1, root)]), failures)
-            if not todo and not failures:
-                txn.put(key, _DONE, db=store.db["pins"])
-                return
+            done = not _work(store, txn, [(1, root)], failures) and not failures
+            txn.put(key, _DONE if done else _PENDING, db=store.db["pins"])
+        if done:
+            return
         _drain(store, failures)
         if failures:
             _remove(store, key, root)
-            raise failures[0]
-        with store.write() as txn:
-            txn.put(key, _DONE, db=store.db["pins"])
+        else:
+            with store.write() as txn:
+                txn.put(key, _DONE, db=store.db["pins"])
+    if failures:
+        raise failures[0]
 
 
 def unpin(store: BlockStore, root: bytes, name: str) -> None:
     """See BlockStore.unpin."""
     key = _key(root, name)
-    with store.pin_lock:
+    with _counting(store):
         _remove(store, key, root)
-
-
-def _remove(store: BlockStore, key: bytes, root: bytes) -> None:
-    with store.write() as txn:
-        if not txn.delete(key, db=store.db["pins"]):
-            return
-        _work(store, txn, deque([(-1, root)]), [])
-    _drain(store, [])
 
 
 def recover(store: BlockStore) -> None:
     """Finish what a crash interrupted: counting to its end, then pins that were never acknowledged undone."""
     with store.pin_lock:
         _drain(store, [])
-        with store.read() as txn:
-            pending = [bytes(k) for k, state in txn.cursor(db=store.db["pins"]) if bytes(state) == _PENDING]
-        for key in pending:
-            _remove(store, key, key[1 : 1 + key[0]])
+        for root, name in listed(store, b"", _PENDING):
+            _remove(store, _key(root, name), root)
+        store.unsettled = False
+
+
+@contextmanager
+def _counting(store: BlockStore) -> Iterator[None]:
+    """Alone, and after whatever an error left unfinished: the queue then holds one operation's work only."""
+    with store.pin_lock:
+        if store.unsettled:
+            recover(store)
+        try:
+            yield
+        except BaseException:
+            store.unsettled = True
+            raise
+
+
+def _remove(store: BlockStore, key: bytes, root: bytes) -> None:
+    with store.write() as txn:
+        if not txn.delete(key, db=store.db["pins"]):
+            return
+        left = _work(store, txn, [(-1, root)], [])
+    if left:
+        _drain(store, [])
 
 
 def _drain(store: BlockStore, failures: Failures) -> None:
+    with store.read() as txn:
+        if not txn.stat(store.db["queue"])["entries"]:
+            return
     while True:
         with store.write() as txn:
-            if not _work(store, txn, deque(), failures):
+            if not _work(store, txn, [], failures):
                 return
 
 
 def _work(store: BlockStore, txn: Any, work: Work, failures: Failures) -> bool:
     """One transaction's share of the queue, `work` first; whether anything is left in the queue."""
     queue = txn.cursor(db=store.db["queue"])
-    now = store.now()
+    now, read = store.now(), 0
     for _ in range(_OPERATIONS):
         if not work:
-            if not queue.first():
+            if not queue.last():
                 return False
-            entry = bytes(queue.value())
+            entry = queue.value()
             queue.delete()
             work.append((1 if entry[:1] == b"+" else -1, entry[1:]))
-        change, cid = work.popleft()
-        work.extend((change, link) for link in _count(store, txn, change, cid, now, failures))
-    if work:
-        start = int.from_bytes(bytes(queue.key()), "big") + 1 if queue.last() else 0
-        for number, (change, cid) in enumerate(work, start):
-            sign = b"+" if change > 0 else b"-"
-            txn.put(number.to_bytes(8, "big"), sign + cid, db=store.db["queue"], append=True)
-    return bool(queue.first())
+        change, cid = work.pop()
+        links, size = _count(store, txn, change, cid, now, failures)
+        work.extend((change, link) for link in links)
+        read += size
+        if read > _READ or len(work) > _OPERATIONS:
+            break
+    start = int.from_bytes(queue.key(), "big") + 1 if queue.last() else 0
+    for number, (change, cid) in enumerate(work, start):
+        sign = b"+" if change > 0 else b"-"
+        txn.put(number.to_bytes(8, "big"), sign + cid, db=store.db["queue"], append=True)
+    return bool(work or start)
 
 
-def _count(store: BlockStore, txn: Any, change: int, cid: bytes, now: int, failures: Failures) -> list[bytes]:
-    """Apply one reference; the links to which the change goes on."""
-    if cids.identity_data(cid) is not None:
-        return _inlined_links(cid, failures)
-    refs, blocks = store.db["refs"], store.db["blocks"]
+def _count(
+    store: BlockStore, txn: Any, change: int, cid: bytes, now: int, failures: Failures
+) -> tuple[list[bytes], int]:
+    """Apply one reference; the links to which the change goes on, and how many bytes were read for them."""
+    inlined = cids.identity_data(cid)
+    if inlined is not None:  # not stored, so not counted: every reference goes on to its links
+        return _links(cid, inlined, failures) or [], len(inlined)
+    refs = store.db["refs"]
     key = cids.multihash(cid)
     ref = key + cids.varint(cids.codec(cid))
     found = txn.get(ref, db=refs)
     count, expanded = (int.from_bytes(found[:8], "big"), found[8:] == b"\1") if found else (0, False)
-    links: list[bytes] = []
+    links: list[bytes] | None = []
+    block = b""
     if change > 0:
         if not expanded:
-            block = txn.get(key, db=blocks)
-            if block is None:
-                failures.append(BlockMissing(cid))
-            else:
-                try:
-                    links = dagpb.links_of(cid, block) if cids.codec(cid) != cids.RAW else []
-                    expanded = True
-                except BadInput as error:
-                    failures.append(Unprocessable(f"Block {cids.to_text(cid)}: {error.detail}"))
+            block, links = _look(store, txn, cid, key, failures)
+            expanded = links is not None
         if count == 0:
             since = txn.get(key, db=store.db["since"])
             if since is not None:
-                txn.delete(bytes(since) + key, db=store.db["loose"])
+                txn.delete(since + key, db=store.db["loose"])
                 txn.delete(key, db=store.db["since"])
     elif count <= 1:
         txn.delete(ref, db=refs)
-        block = txn.get(key, db=blocks)
-        if block is not None:
+        if txn.cursor(db=store.db["blocks"]).set_key(key):
             store.touch(txn, key, now)
-            if expanded and cids.codec(cid) != cids.RAW:
-                links = dagpb.links_of(cid, block)
-        return links
-    txn.put(ref, (count + change).to_bytes(8, "big") + (b"\1" if expanded else b"\0"), db=refs)
-    return links
+        if expanded:
+            block, links = _look(store, txn, cid, key, failures)
+            if links is None:
+                # Other bytes than were counted: what they linked to stays, and is never garbage.
+                log.error("counted_block_damaged", cid=cids.to_text(cid))
+        return links or [], len(block)
+    state = b"\1" if expanded else b"\0"
+    txn.put(ref, (count + change).to_bytes(8, "big") + state, db=refs)
+    return links or [], len(block)
 
 
-def _inlined_links(cid: bytes, failures: Failures) -> list[bytes]:
+def _look(
+    store: BlockStore, txn: Any, cid: bytes, key: bytes, failures: Failures
+) -> tuple[bytes, list[bytes] | None]:
+    """A stored block and its links; links None when it is not here or malformed. Leaves are not read."""
+    if cids.codec(cid) == cids.RAW:
+        if txn.cursor(db=store.db["blocks"]).set_key(key):
+            return b"", []
+        block = None
+    else:
+        block = txn.get(key, db=store.db["blocks"])
+    if block is None:
+        _fail(failures, BlockMissing(cid))
+        return b"", None
+    return block, _links(cid, block, failures)
+
+
+def _links(cid: bytes, block: bytes, failures: Failures) -> list[bytes] | None:
     try:
-        return dagpb.links_of(cid, cids.identity_data(cid) or b"")
+        return dagpb.links_of(cid, block)
     except BadInput as error:
-        failures.append(Unprocessable(f"Block {cids.to_text(cid)}: {error.detail}"))
-        return []
+        _fail(failures, Unprocessable(f"Block {cids.to_text(cid)}: {error.detail}"))
+        return None
+
+
+def _fail(failures: Failures, error: DecentraSpaceError) -> None:
+    if not failures:  # one is enough; a hostile DAG could have millions
+        failures.append(error)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import libipld
 
 from decentraspace.content.blockstore import BlockStore
+from decentraspace.errors import BadInput
 
+MAX_LABEL = 63  # characters; RFC 1035 section 2.3.4
 FLAG_PAUSED = 1  # nothing is served: 402
 FLAG_BLOCKED = 2  # nothing is served: 451
 
@@ -36,7 +38,9 @@ class SiteIndex:
         self._db = store.db["hosts"]
 
     def get_raw(self, host_label: str) -> bytes | None:
-        """The stored bytes of an entry: equal bytes, equal entry."""
+        """The stored bytes of an entry: equal bytes, equal entry. None for what cannot be a host, too."""
+        if not 0 < len(host_label) <= MAX_LABEL or not host_label.isascii():
+            return None
         with self._store.read() as txn:
             found: bytes | None = txn.get(host_label.encode(), db=self._db)
             return found
@@ -46,11 +50,16 @@ class SiteIndex:
         return decode(raw) if raw is not None else None
 
     def put(self, host_label: str, entry: SiteEntry) -> None:
-        """Durable when it returns."""
+        """Durable when it returns. BadInput for what no host can be."""
+        if not 0 < len(host_label) <= MAX_LABEL or not host_label.isascii():
+            raise BadInput(f"{host_label[:80]!r} cannot be a host's label")
         with self._store.write() as txn:
             txn.put(host_label.encode(), libipld.encode_dag_cbor(list(entry)), db=self._db)
 
     def delete(self, host_label: str) -> None:
+        """Durable when it returns; nothing when it is not there."""
+        if self.get_raw(host_label) is None:
+            return
         with self._store.write() as txn:
             txn.delete(host_label.encode(), db=self._db)
 

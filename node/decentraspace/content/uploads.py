@@ -6,16 +6,20 @@ removed after a day.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 
-from decentraspace.errors import BadInput, Conflict, NotFound, TooLarge
+from decentraspace.content.environment import sync_folder
+from decentraspace.errors import Conflict, NotFound, QuotaExceeded, TooLarge
 
 _ID = re.compile(r"[0-9a-f]{32}")
 LIFETIME = 86400  # seconds
@@ -43,11 +47,16 @@ class UploadStore:
         if length is not None and length > self._max:
             raise TooLarge(f"An upload may have {self._max} bytes")
         name = secrets.token_hex(16)
-        self.path(name).touch(0o600)
         info = UploadInfo(owner.hex(), content_type, length, int(time.time()))
         fresh = self._folder / f"{name}.new"
-        fresh.write_text(json.dumps(asdict(info)))
-        fresh.rename(self._folder / f"{name}.json")
+        with _room():
+            self.path(name).touch(0o600)
+            with fresh.open("w") as file:
+                file.write(json.dumps(asdict(info)))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self._folder / f"{name}.json")
+            sync_folder(self._folder)
         return name
 
     def count(self, owner: bytes) -> int:
@@ -86,37 +95,62 @@ class UploadStore:
     def append(self, name: str, offset: int, chunks: Iterable[bytes]) -> int:
         """Add bytes at `offset`, which must be where the upload ends; the new offset, synced.
 
-        Conflict (with the right `offset`) otherwise; TooLarge beyond the limit.
+        Conflict (with the right `offset`) otherwise; TooLarge beyond the limit, QuotaExceeded when the disk
+        is full. What came before an error is kept.
         """
         here = self.offset(name)
         if offset != here:
             raise Conflict(f"The upload goes on at byte {here}", slug="wrong-offset", offset=here)
-        with self.path(name).open("ab") as file:
+        # Without "a" and without a buffer: it is not made anew when it was removed meanwhile, and what a
+        # full disk refuses is not tried again at the end.
+        with self.path(name).open("r+b", buffering=0) as file:
+            file.seek(here)
             try:
                 for chunk in chunks:
-                    here += len(chunk)
-                    if here > self._max:
+                    if here + len(chunk) > self._max:
                         raise TooLarge(f"An upload may have {self._max} bytes")
-                    file.write(chunk)
+                    with _room():
+                        here += _write_all(file, chunk)
             finally:
-                file.flush()
-                os.fsync(file.fileno())
+                with _room():
+                    os.fsync(file.fileno())
         return here
 
     def remove(self, name: str) -> None:
-        self.path(name).unlink(missing_ok=True)
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
+        """Nothing is left of it, at the latest when it expires: a kill in between leaves no listed upload."""
+        part = self.path(name)
+        for path in (part.with_suffix(".json"), part, part.with_suffix(".new")):
+            path.unlink(missing_ok=True)
 
     def expire(self, now: float) -> int:
-        """Remove what was not touched for a day; how many."""
+        """Remove what was not touched for a day; how many files."""
         gone = 0
-        for path in self._folder.glob("*.part"):
+        for path in self._folder.iterdir():
+            part = path.with_suffix(".part")
+            if path.suffix not in (".part", ".json", ".new") or not _ID.fullmatch(path.stem):
+                continue  # not ours
             try:
-                if path.stat().st_mtime < now - LIFETIME:
-                    self.remove(path.stem)
-                    gone += 1
+                touched = (part if part.exists() else path).stat().st_mtime
             except FileNotFoundError:
-                continue
-            except BadInput:
+                continue  # removed meanwhile
+            if touched < now - LIFETIME:
                 path.unlink(missing_ok=True)
+                gone += 1
         return gone
+
+
+def _write_all(file: FileIO, chunk: bytes) -> int:
+    left = memoryview(chunk)
+    while left:
+        left = left[file.write(left) or 0 :]
+    return len(chunk)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise QuotaExceeded("The node has no room on disk for this upload") from error
