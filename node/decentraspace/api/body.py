@@ -18,6 +18,8 @@ from quart_trio.wrappers import TrioRequest
 from decentraspace.errors import DecentraSpaceError, TooLarge
 
 _WAITING_MOST = 4 * 1024 * 1024  # bytes that wait for a reader
+_WORTH = 1024 * 1024  # bytes handed to a thread at once, if they come without a pause
+_MOMENT = 0.02  # seconds
 STALL = 60.0  # seconds without a byte after which an upload is given up
 
 
@@ -32,6 +34,7 @@ class Body:
         self.expected = expected_content_length
         self._chunks: list[bytes] = []
         self._waiting = 0
+        self._wanted = 1  # bytes that are worth waking the reader for
         self._complete = False
         self._changed = trio.Event()
         self._room = trio.Event()
@@ -44,7 +47,8 @@ class Body:
             self._chunks.append(data)
             self._waiting += len(data)
             self.received += len(data)
-            self._changed.set()
+            if len(self._chunks) == 1 or self._waiting >= self._wanted:
+                self._changed.set()
 
     def set_complete(self) -> None:
         self._complete = True
@@ -58,12 +62,19 @@ class Body:
 
     # -- the side of the handler
 
-    async def take(self) -> list[bytes]:
-        """All that has arrived since; waits for something, [] at the end. Stalled after a minute."""
-        while not self._chunks and not self._complete:
+    async def take(self, worth: int = 1) -> list[bytes]:
+        """All that has arrived since; waits for something, [] at the end. Stalled after a minute.
+
+        Waits a moment for `worth` bytes to be there: changing threads for every packet would cost more
+        than all the rest.
+        """
+        self._wanted = worth
+        while self._waiting < self._wanted and not self._complete:
             self._changed = trio.Event()
-            with trio.move_on_after(STALL) as scope:
+            with trio.move_on_after(_MOMENT if self._chunks else STALL) as scope:
                 await self._changed.wait()
+            if scope.cancelled_caught and self._chunks:
+                break
             if scope.cancelled_caught:
                 raise Stalled(f"No byte of the body came for {STALL:.0f} seconds")
         chunks, self._chunks, self._waiting = self._chunks, [], 0
@@ -140,7 +151,7 @@ class Pulled(io.RawIOBase):
             self._pull()
 
     def _pull(self) -> None:
-        taken = trio.from_thread.run(self._body.take)
+        taken = trio.from_thread.run(self._body.take, _WORTH)
         self._ended = not taken
         self.count += sum(map(len, taken))
         if self.count > self._most:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from decentraspace.errors import BadInput, ConfigError, Conflict, TooMany, Unprocessable
+from decentraspace.database import open_database
+from decentraspace.errors import BadInput, Conflict, TooMany, Unprocessable
 
 KEPT = 86400  # seconds an answer is repeated for its key
 _KEYS_MOST = 10_000  # per owner, so that nobody fills the disk
@@ -45,15 +45,7 @@ class State:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._boot = secrets.token_hex(8)
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            _migrate(self._db, path)
-        except BaseException:
-            self._db.close()
-            raise
-        path.chmod(0o600)
+        self._db = open_database(path, MIGRATIONS)
 
     def close(self) -> None:
         with self._lock:
@@ -130,14 +122,3 @@ class State:
                 "ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes",
                 (owner, minute, size),
             )
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise ConfigError(
-            f"{path} is of version {version}; this program knows {len(MIGRATIONS)}",
-            hint="Run the newer version of decentraspace that wrote it.",
-        )
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -15,6 +15,8 @@ locks: `pin_lock`, then LMDB's own for writing. Why LMDB: docs/discussion/block-
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +35,10 @@ SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
 _OBJECT = 256  # bytes a block costs beside its data while it waits to be written
 _DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts")
+_UNREADABLE = (lmdb.MapResizedError, lmdb.ReadersFullError)
+# How a commit that the disk refuses ends. LMDB keeps no number in its error, and calls a write that was cut
+# short, as a disk without room first does, an input/output error.
+_UNWRITABLE = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 _open_paths: set[Path] = set()  # LMDB forbids opening one environment twice in a process
 _open_lock = threading.Lock()
@@ -59,6 +65,7 @@ class BlockStore:
         self._holds: dict[object, int] = {}
         self._holds_lock = threading.Lock()
         self._clock = 0
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path, *, quota: int = 0, readonly: bool = False) -> BlockStore:
@@ -110,8 +117,10 @@ class BlockStore:
                 )
 
     def close(self) -> None:
+        """Twice does no harm, not even to another opening of the same folder since."""
         with _open_lock:
-            if self.path in _open_paths:
+            if not self._closed:
+                self._closed = True
                 _open_paths.discard(self.path)
                 self.env.close()
 
@@ -123,19 +132,25 @@ class BlockStore:
 
     @contextmanager
     def write(self, *, buffers: bool = False) -> Iterator[Any]:
-        """A write transaction, durable when it ends. QuotaExceeded when the map or the disk is full."""
+        """A write transaction, durable when it ends. QuotaExceeded, and nothing done, where there is no room."""
         try:
             with self.env.begin(write=True, buffers=buffers) as txn:
                 yield txn
-        except (lmdb.MapFullError, lmdb.DiskError) as error:
+        except lmdb.MapFullError as error:
             raise QuotaExceeded(f"The block store is full: {error}") from error
+        except lmdb.Error as error:
+            if not str(error).endswith(_UNWRITABLE):
+                raise
+            raise QuotaExceeded(
+                f"The block store cannot be written: {error}", hint="Is the disk full, or failing?"
+            ) from error
 
     @contextmanager
     def read(self, *, buffers: bool = False) -> Iterator[Any]:
         """A snapshot. Keep it short: pages freed since it began cannot be used again before it ends."""
         try:
             txn = self.env.begin(buffers=buffers)
-        except (lmdb.MapResizedError, lmdb.ReadersFullError) as error:
+        except _UNREADABLE as error:
             # The map is never exchanged under other readers' feet: that would crash the process.
             raise Unavailable(f"The block store cannot be read just now: {error}") from error
         with txn:
@@ -144,13 +159,19 @@ class BlockStore:
     # -- blocks
 
     def get(self, cid: bytes) -> bytes | None:
-        """The block's bytes as stored (they were verified when they came in), or None."""
+        """The block's bytes as stored (they were verified when they came in), or None.
+
+        Unavailable when all places for readers are taken.
+        """
         inlined = cids.identity_data(cid)
         if inlined is not None:
             return inlined
-        with self.env.begin() as txn:  # not self.read(): a third of the time of a gateway's read
-            found: bytes | None = txn.get(cids.multihash(cid), db=self.db["blocks"])
-            return found
+        try:
+            with self.env.begin() as txn:  # not self.read(): a third of the time of a gateway's read
+                found: bytes | None = txn.get(cids.multihash(cid), db=self.db["blocks"])
+                return found
+        except _UNREADABLE as error:
+            raise Unavailable(f"The block store cannot be read just now: {error}") from error
 
     def get_or_raise(self, cid: bytes) -> bytes:
         """Like get, but BlockMissing; fits wherever the reader wants a `get`."""

@@ -15,6 +15,7 @@ from decentraspace.errors import BadInput, Unprocessable
 
 MAX_HEADER = 64 * 1024
 _V2_PRAGMA = bytes.fromhex("0aa16776657273696f6e02")
+_V2_HEADER = 40  # bytes
 
 
 def header(roots: list[bytes]) -> bytes:
@@ -36,6 +37,7 @@ class CarDecoder:
     def __init__(self) -> None:
         self.roots: list[bytes] | None = None
         self._buffer = bytearray()
+        self._at = 0  # what lies before was used
         self._skip = 0
         self._awaiting_v2 = False  # the fixed 40-byte header of version 2 comes next
         self._left: int | None = None  # bytes of the version-1 part still to come, inside a version-2 file
@@ -43,43 +45,54 @@ class CarDecoder:
     def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
         self._buffer += chunk
         blocks: list[tuple[bytes, bytes]] = []
-        while True:
-            if self._skip and not self._awaiting_v2:
-                gone = min(self._skip, len(self._buffer))
-                del self._buffer[:gone]
-                self._skip -= gone
-                if self._skip:
-                    return blocks
-            if self._awaiting_v2 and not self._v2_header():
-                return blocks
-            if self._left == 0:
-                self._buffer.clear()  # the index of a version-2 file: nothing we need
-                return blocks
-            limit = MAX_HEADER if self.roots is None else cids.MAX_BLOCK + cids.MAX_CID
-            length, offset = self._length(limit)
-            if length is None or len(self._buffer) < offset + length:
-                return blocks
-            body = bytes(memoryview(self._buffer)[offset : offset + length])
-            del self._buffer[: offset + length]
-            if self._left is not None:
-                self._left -= offset + length
-                if self._left < 0:
-                    raise BadInput("The CAR's data is longer than its header says")
-            if self.roots is None:
-                self._header(body)
-            else:
-                blocks.append(_block(body))
+        while self._step(blocks):
+            pass
+        # Cut off once for all that was used: each cut moves what remains.
+        del self._buffer[: self._at]
+        self._at = 0
+        return blocks
+
+    def _step(self, blocks: list[tuple[bytes, bytes]]) -> bool:
+        """Use the next section; False when more must come first."""
+        if self._awaiting_v2:
+            return self._v2_header()
+        if self._skip:
+            gone = min(self._skip, len(self._buffer) - self._at)
+            self._at += gone
+            self._skip -= gone
+            return self._skip == 0
+        if self._left == 0:
+            self._at = len(self._buffer)  # the index of a version-2 file: nothing we need
+            return False
+        length, start = self._length(MAX_HEADER if self.roots is None else cids.MAX_BLOCK + cids.MAX_CID)
+        if length is None:
+            return False
+        stop = start + length
+        if self._left is not None and stop - self._at > self._left:
+            raise BadInput("The CAR's data is longer than its header says")
+        if stop > len(self._buffer):
+            return False
+        if self._left is not None:
+            self._left -= stop - self._at
+        if self.roots is None:
+            self._header(bytes(self._buffer[start:stop]))
+        else:
+            blocks.append(_block(self._buffer, start, stop))
+        self._at = stop
+        return True
 
     def _length(self, limit: int) -> tuple[int | None, int]:
+        """(bytes of the next section or None, where it starts)."""
         value = shift = 0
-        for position, byte in enumerate(self._buffer[:9]):
+        for position in range(self._at, min(self._at + 9, len(self._buffer))):
+            byte = self._buffer[position]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 if value == 0 or value > limit:
                     raise BadInput(f"A section of the CAR has {value} bytes; 1 to {limit} are allowed")
                 return value, position + 1
             shift += 7
-        if len(self._buffer) >= 9:
+        if len(self._buffer) >= self._at + 9:
             raise BadInput("The CAR has a length that is no varint")
         return None, 0
 
@@ -103,18 +116,16 @@ class CarDecoder:
 
     def _v2_header(self) -> bool:
         """Characteristics (16 bytes), offset and size of the version-1 part, offset of the index."""
-        if len(self._buffer) < 40:
+        head = self._buffer[self._at : self._at + _V2_HEADER]
+        if len(head) < _V2_HEADER:
             return False
-        offset = int.from_bytes(self._buffer[16:24], "little")
-        self._left = int.from_bytes(self._buffer[24:32], "little")
-        del self._buffer[:40]
-        if offset < len(_V2_PRAGMA) + 40:
+        self._skip = int.from_bytes(head[16:24], "little") - len(_V2_PRAGMA) - _V2_HEADER
+        self._left = int.from_bytes(head[24:32], "little")
+        if self._skip < 0:
             raise BadInput("The CAR's version-2 header is wrong")
+        self._at += _V2_HEADER
         self._awaiting_v2 = False
-        gone = min(offset - len(_V2_PRAGMA) - 40, len(self._buffer))
-        del self._buffer[:gone]
-        self._skip = offset - len(_V2_PRAGMA) - 40 - gone
-        return self._skip == 0
+        return True
 
     def close(self) -> None:
         """The stream has ended. BadInput when it ended in the middle."""
@@ -122,17 +133,20 @@ class CarDecoder:
             raise BadInput("The CAR is cut off", hint="Send it again; blocks that arrived are kept.")
 
 
-def _block(body: bytes) -> tuple[bytes, bytes]:
+def _block(buffer: bytearray, start: int, stop: int) -> tuple[bytes, bytes]:
+    head = bytes(buffer[start : min(stop, start + 4 * 9 + cids.MAX_CID)])
     # CIDv0 starts with its multihash, every other CID with its version.
-    if body[:2] == b"\x12\x20":
-        cid, data = b"\x01\x70" + body[:34], body[34:]
+    if head[:2] == b"\x12\x20":
+        size = 34
     else:
-        _, offset = cids.read_varint(body, 0)
-        _, offset = cids.read_varint(body, offset)
-        _, offset = cids.read_varint(body, offset)
-        length, offset = cids.read_varint(body, offset)
-        cid, data = body[: offset + length], body[offset + length :]
-    cids.validate(cid)
+        size = 0
+        for _ in range(3):
+            _, size = cids.read_varint(head, size)
+        length, size = cids.read_varint(head, size)
+        size += length
+    cid = cids.normal(head[:size])
+    with memoryview(buffer) as view:
+        data = bytes(view[start + size : stop])
     if len(data) > cids.MAX_BLOCK:
         raise BadInput(f"A block has {len(data)} bytes; {cids.MAX_BLOCK} are allowed")
     if not cids.digest_matches(cid, data):

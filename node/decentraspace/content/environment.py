@@ -41,7 +41,7 @@ def open_environment(path: Path, quota: int, readonly: bool, *, databases: int) 
         if not path.exists():
             path.mkdir(mode=0o700, parents=True)
             sync_folder(path.parent)
-    return lmdb.open(
+    env = lmdb.open(
         str(path),
         map_size=-(-size // 4096) * 4096,
         max_dbs=databases,
@@ -50,6 +50,9 @@ def open_environment(path: Path, quota: int, readonly: bool, *, databases: int) 
         readahead=False,
         create=not readonly,
     )
+    if not readonly and not used:
+        sync_folder(path)
+    return env
 
 
 def sync_folder(path: Path) -> None:

@@ -93,9 +93,8 @@ def _member(
 def _check_sum(head: bytes) -> None:
     """The sum of all bytes with the sum's own eight taken as blanks; some writers added them as signed."""
     said = _number(head[148:156])
-    plain = head[:148] + b" " * 8 + head[156:]
-    total = sum(plain)
-    if said not in (total, total - 256 * sum(byte > 127 for byte in plain)):
+    total = sum(head[:148]) + 8 * ord(" ") + sum(head[156:])
+    if said != total and said != total - 256 * sum(byte > 127 for byte in head[:148] + head[156:]):
         raise BadInput("This is no tar archive, or it is damaged: a header's checksum is wrong")
 
 
@@ -104,11 +103,9 @@ def _number(field: bytes) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if not digits.isdigit() or any(digit > ord("7") for digit in digits):
+    if digits.strip(b"01234567"):
         raise BadInput("The tar archive is damaged: a header's number is not one")
-    return int(digits, 8)
+    return int(digits, 8) if digits else 0
 
 
 def _decimal(text: str) -> int:

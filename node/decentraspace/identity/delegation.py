@@ -79,9 +79,11 @@ def _verify(delegation: Delegation, chain_id: int, domain: str) -> VerifiedDeleg
     key, scope = _resources(message.resources or ())
     issued_at, expires_at = siwe.seconds(message.issued_at), siwe.seconds(message.expiration_time)
     not_before = siwe.seconds(message.not_before) if message.not_before else issued_at
-    if not issued_at < expires_at <= issued_at + MAX_LIFETIME:
+    # Were it valid before it was issued, a login "issued" far in the future could live for decades, and
+    # outrank every later one.
+    if not issued_at <= not_before < expires_at <= issued_at + MAX_LIFETIME:
         raise BadInput(
-            f"A login lasts at most {MAX_LIFETIME // 86400} days from when it was issued",
+            f"A login begins when it is issued or later, and lasts at most {MAX_LIFETIME // 86400} days from then",
             slug="malformed-message",
         )
     owner = bytes.fromhex(message.address[2:])

@@ -21,6 +21,7 @@ def decode(text: str) -> bytes:
         raw = base58.b58decode(text[len(_PREFIX) :]) if len(text) <= 80 else b""
     except ValueError:
         raw = b""
-    if not text.startswith(_PREFIX) or raw[:2] != _ED25519 or len(raw) != 34:
+    # The decoder forgives blanks: only what `encode` writes is taken.
+    if raw[:2] != _ED25519 or len(raw) != 34 or encode(bytes(raw[2:])) != text:
         raise BadInput(f"{text[:100]!r} is not a did:key with an Ed25519 key")
     return bytes(raw[2:])

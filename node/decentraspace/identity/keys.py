@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import base58
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decentraspace.errors import ConfigError
 from decentraspace.identity import didkey
+
+_MOST = 16 * 1024  # bytes of a key file
 
 
 def peer_id_of(public: bytes) -> str:
@@ -28,7 +33,8 @@ def public_of(peer_id: str) -> bytes | None:
         raw = bytes(base58.b58decode(peer_id)) if len(peer_id) < 80 else b""
     except ValueError:
         return None
-    return raw[6:] if raw[:6] == b"\x00\x24\x08\x01\x12\x20" and len(raw) == 38 else None
+    found = raw[6:] if raw[:6] == b"\x00\x24\x08\x01\x12\x20" and len(raw) == 38 else None
+    return found if found is not None and peer_id_of(found) == peer_id else None
 
 
 class NodeKey:
@@ -56,43 +62,64 @@ class NodeKey:
 
     @classmethod
     def load_or_create(cls, path: Path, passphrase: bytes | None) -> NodeKey:
-        """Read the key at `path`, or make it. ConfigError for a readable-by-others file or a wrong passphrase."""
+        """Read the key at `path`, or make it. With a passphrase, a key that was not encrypted becomes so.
+
+        ConfigError for a file that others may read, a wrong or missing passphrase, or no Ed25519 key.
+        """
         try:
+            if not path.exists():
+                # Should another process be faster, its key stands.
+                cls.generate()._save(path, passphrase, replace=False)
             return cls._load(path, passphrase)
-        except FileNotFoundError:
-            key = cls.generate()
-            key._save(path, passphrase)
-            return key
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read or made: {error.strerror}") from error
 
     @classmethod
     def _load(cls, path: Path, passphrase: bytes | None) -> NodeKey:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError(f"{path} can be read by others", hint=f"Run: chmod 600 {path}")
-        pem = path.read_bytes()
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise ConfigError(f"{path} can be read by others", hint=f"Run: chmod 600 {path}")
+            pem = file.read(_MOST)
         encrypted = b"ENCRYPTED" in pem.partition(b"\n")[0]
         try:
-            private = serialization.load_pem_private_key(pem, passphrase if encrypted else None)
+            private = serialization.load_pem_private_key(pem, passphrase or None if encrypted else None)
         except TypeError as error:
             raise ConfigError(
                 f"{path} is encrypted", hint="Give its passphrase in DECENTRASPACE_KEY_PASSPHRASE."
             ) from error
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise ConfigError(f"{path} cannot be read: wrong passphrase, or not a key") from error
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigError(f"{path} is not an Ed25519 key")
-        return cls(private)
+        key = cls(private)
+        if passphrase and not encrypted:
+            key._save(path, passphrase, replace=True)
+        return key
 
-    def _save(self, path: Path, passphrase: bytes | None) -> None:
+    def _save(self, path: Path, passphrase: bytes | None, *, replace: bool) -> None:
+        """Durable when it returns; the file is whole, and readable by its owner only, at every instant."""
         pem = self._private.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
         )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        # mkstemp: a name nobody foresaw, mode 0600.
+        descriptor, name = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(name, path)
+            else:
+                with contextlib.suppress(FileExistsError):
+                    os.link(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -20,7 +20,8 @@ import libipld
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from decentraspace.errors import BadInput, ConfigError, Forbidden, TooMany, Unauthorized
+from decentraspace.database import open_database
+from decentraspace.errors import BadInput, Forbidden, TooMany, Unauthorized
 from decentraspace.identity.delegation import Delegation, LoginRules
 from decentraspace.identity.ethereum import checksum_address
 
@@ -28,19 +29,20 @@ PROOF_DOMAIN = b"decentraspace-login-v1\0"
 CHALLENGE_LIFETIME = 300  # seconds
 _CLOCK_SKEW = 120  # seconds
 _CHALLENGES_MOST = 100_000
-SCHEMA = 1
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tokens (
+MIGRATIONS = (
+    """
+CREATE TABLE used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tokens (
     digest BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, scope TEXT NOT NULL, expires INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS users (
+CREATE TABLE users (
     owner BLOB PRIMARY KEY, tier TEXT NOT NULL DEFAULT 'free', suspended INTEGER NOT NULL DEFAULT 0,
     changed_by BLOB, changed INTEGER
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-"""
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -90,19 +92,7 @@ class Sessions:
     def __init__(self, path: Path, rules: LoginRules, audience: str, token_lifetime: int = 86400) -> None:
         self._rules, self._audience, self._lifetime = rules, audience, token_lifetime
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        path.chmod(0o600)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA:
-            self._db.close()
-            raise ConfigError(
-                f"{path} is of version {version}; this program knows {SCHEMA}",
-                hint="Run the newer version of decentraspace that wrote it.",
-            )
-        self._db.executescript(_TABLES)
-        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._db = open_database(path, MIGRATIONS)
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('challenge', ?)", (secrets.token_bytes(32),))
         self._secret: bytes = self._db.execute(
             "SELECT value FROM secrets WHERE name = 'challenge'"

@@ -18,22 +18,26 @@ _AUTHORITY = (
     r"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*@)?"
     r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
 )
-_TIME = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)"
+_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 _STATEMENT = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;= ]+"
 _MESSAGE = re.compile(
     rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://)?(?P<domain>{_AUTHORITY})"
     r" wants you to sign in with your Ethereum account:\n"
     r"(?P<address>0x[0-9A-Fa-f]{40})\n"
-    rf"(?:\n(?P<statement>{_STATEMENT})?\n|\n)"
+    rf"\n(?:(?P<statement>{_STATEMENT})\n)?"
     rf"\nURI: (?P<uri>{_URI})\n"
     r"Version: (?P<version>1)\n"
-    r"Chain ID: (?P<chain_id>[0-9]+)\n"
+    r"Chain ID: (?P<chain_id>0|[1-9][0-9]{0,19})\n"
     r"Nonce: (?P<nonce>[A-Za-z0-9]{8,})\n"
     rf"Issued At: (?P<issued_at>{_TIME})"
     rf"(?:\nExpiration Time: (?P<expiration_time>{_TIME}))?"
     rf"(?:\nNot Before: (?P<not_before>{_TIME}))?"
     rf"(?:\nRequest ID: (?P<request_id>(?:[A-Za-z0-9\-._~:@!$&'()*+,;=]|%[0-9A-Fa-f]{{2}})*))?"
     rf"(?P<resources>\nResources:(?:\n- {_URI})*)?"
+)
+_MOMENT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
+    r"(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
 
@@ -63,9 +67,8 @@ class SiweMessage:
             "",
         ]
         if self.statement is not None:
-            lines += [self.statement, ""]
-        elif self.statement is None:
-            lines += [""]
+            lines += [self.statement]
+        lines += [""]
         lines += [
             f"URI: {self.uri}",
             "Version: 1",
@@ -102,8 +105,6 @@ def parse(text: str) -> SiweMessage:
                 seconds(found[name])
     except BadInput as error:
         raise BadInput(f"The message does not follow EIP-4361: {error}", slug="malformed-message") from error
-    if len(found["chain_id"]) > 20:
-        raise BadInput("The chain id is too large", slug="malformed-message")
     resources = found["resources"]
     return SiweMessage(
         domain=found["domain"],
@@ -123,11 +124,18 @@ def parse(text: str) -> SiweMessage:
 
 def seconds(time: str) -> int:
     """Unix seconds, rounded down, of an RFC 3339 time. BadInput for days and hours that do not exist."""
+    # Not datetime.fromisoformat: what it takes for a time differs between versions of Python.
+    match = _MOMENT.fullmatch(time.upper())
     try:
-        moment = datetime.fromisoformat(re.sub(r"\.\d+", "", time.upper().replace("Z", "+00:00")))
+        if match is None:
+            raise ValueError
+        year, month, day, hour, minute, second = map(int, match.groups()[:6])
+        local = int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
     except ValueError as error:
-        raise BadInput(f"{time} is not a time (RFC 3339)") from error
-    return int(moment.timestamp())
+        raise BadInput(f"{time[:80]} is not a time (RFC 3339)") from error
+    sign, hours, minutes = match.groups()[6:]
+    offset = int(hours) * 3600 + int(minutes) * 60 if sign else 0
+    return local + offset if sign == "-" else local - offset
 
 
 def rfc3339(unix: int) -> str:

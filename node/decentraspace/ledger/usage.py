@@ -7,22 +7,25 @@ counts once. Acknowledged means committed and synced to disk.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS usage (
+from decentraspace.database import open_database
+
+MIGRATIONS = (
+    """
+CREATE TABLE usage (
     site TEXT NOT NULL, hour INTEGER NOT NULL, status INTEGER NOT NULL,
     requests INTEGER NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (site, hour, status)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batches (worker TEXT PRIMARY KEY, number INTEGER NOT NULL, seen INTEGER NOT NULL)
+CREATE TABLE batches (worker TEXT PRIMARY KEY, number INTEGER NOT NULL, seen INTEGER NOT NULL)
 WITHOUT ROWID;
-"""
+""",
+)
 _FORGET_WORKER_AFTER = 30 * 86400  # seconds; a worker that restarted never comes back under its old name
 
 
@@ -43,10 +46,7 @@ class UsageStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_database(path, MIGRATIONS)
 
     def close(self) -> None:
         with self._lock:

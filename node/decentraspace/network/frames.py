@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import libipld
+import trio
 
 from decentraspace.errors import BadInput
 
 MAX_FRAME = 512 * 1024  # bytes
+_PIECE = 64 * 1024  # bytes written at once
+_POLL = 0.01  # seconds
 
 
 class Stream(Protocol):
@@ -17,8 +20,21 @@ class Stream(Protocol):
 
 
 async def send(stream: Stream, message: dict[str, Any]) -> None:
+    """Callers set the deadline."""
     body = bytes(libipld.encode_dag_cbor(message))
-    await stream.write(len(body).to_bytes(4, "big") + body)
+    data = len(body).to_bytes(4, "big") + body
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE]
+        await _room(stream, len(piece))
+        await stream.write(piece)
+
+
+async def _room(stream: Stream, size: int) -> None:
+    """Until the peer takes so much. By itself py-libp2p gives a stream up after five seconds without room,
+    less than a slow disk may need for the records that were sent before."""
+    muxed: Any = getattr(stream, "muxed_stream", None)
+    while muxed is not None and muxed.send_window < size and not muxed.closed:  # noqa: ASYNC110 - no event tells
+        await trio.sleep(_POLL)
 
 
 async def receive(stream: Stream) -> dict[str, Any]:

@@ -46,7 +46,7 @@ _WINDOW = 512 * 1024  # bytes a peer may send on a stream before they are read; 
 _BUFFER_MOST = _WINDOW + 256 * 1024
 _STREAMS_OF_PEER = 16
 _STREAMS_MOST = 1000
-_HANDSHAKES = 64  # under way at once, beyond the connections
+_HANDSHAKES, _HANDSHAKES_OF_ADDRESS = 256, 16  # under way at once
 _HANDSHAKE_DEADLINE = 10.0  # seconds
 _NEGOTIATE_DEADLINE = 10.0
 _CLOSE_DEADLINE = 3.0
@@ -66,7 +66,7 @@ def make_host(key: NodeKey, max_peers: int) -> Any:
     host = new_host(
         key_pair=pair,
         sec_opt={NOISE: noise},
-        muxer_opt={TProtocol(yamux.PROTOCOL_ID): BoundedYamux},
+        muxer_opt={TProtocol(yamux.PROTOCOL_ID): yamux.Yamux},
         connection_config=ConnectionConfig(
             max_connections=max_peers,
             min_connections=0,
@@ -84,6 +84,7 @@ def make_host(key: NodeKey, max_peers: int) -> Any:
     swarm = host.get_network()
     swarm.set_resource_manager(limits, enable_stream_semaphore=False)
     _give_slots_back(swarm, max(1, max_peers - max_peers // 4))
+    _bound_buffers(swarm.upgrader.muxer_multistream)
     swarm.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # network/dialling.py decides whom to dial
     return host
 
@@ -130,19 +131,29 @@ async def _close(thing: Any) -> None:
 def _give_slots_back(swarm: Any, most_inbound: int) -> None:
     """Have the task of an inbound connection end with the connection, and so its slot be free again."""
     upgrade = swarm.upgrade_inbound_raw_conn
-    # The library's limiter counts handshakes too; who may stay is decided here.
+    # The library's limiter counts handshakes too; who may come in and stay is decided here.
     swarm._inbound_limiter = trio.CapacityLimiter(most_inbound + _HANDSHAKES)
+    handshakes: Counter[str] = Counter()
 
     async def until_closed(raw_conn: Any, address: Any) -> None:
         inbound = sum(
-            connection.direction is Direction.INBOUND
-            for of_peer in swarm.connections.values()
-            for connection in of_peer
+            c.direction is Direction.INBOUND for of_peer in swarm.connections.values() for c in of_peer
         )
-        if inbound >= most_inbound:
+        remote = str((raw_conn.get_remote_address() or ("", 0))[0])
+        if (
+            inbound >= most_inbound
+            or handshakes[remote] >= _HANDSHAKES_OF_ADDRESS
+            or handshakes.total() >= _HANDSHAKES
+        ):
             await raw_conn.close()
             raise SwarmException("There are as many inbound connections as there may be")
-        muxed = await upgrade(raw_conn, address)
+        handshakes[remote] += 1
+        try:
+            muxed = await upgrade(raw_conn, address)
+        finally:
+            handshakes[remote] -= 1
+            if not handshakes[remote]:
+                del handshakes[remote]
         await muxed.event_closed.wait()
         raise SwarmException("The connection has ended")
 
@@ -192,9 +203,13 @@ class _Buffers(dict[int, bytearray]):
         super().__setitem__(stream, _Buffer(data))
 
 
-class BoundedYamux(yamux.Yamux):  # type: ignore[misc]
-    """A connection ends when its peer sends more on a stream than it may."""
+def _bound_buffers(muxers: Any) -> None:
+    """Have what a peer sends beyond the window it was given fail at once instead of filling memory."""
+    make = muxers.new_conn
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.stream_buffers = _Buffers()
+    async def bounded(connection: Any, peer: Any) -> Any:
+        muxed = await make(connection, peer)
+        muxed.stream_buffers = _Buffers()  # before it reads: no stream is open yet
+        return muxed
+
+    muxers.new_conn = bounded

@@ -3,8 +3,7 @@
     record    {v: 1, net, kind, body, key, sig} and, for kinds that act for a wallet, dlg: {m, s}
     envelope  {r: record bytes, s: sponsor's key, t: time taken, g: sponsor's signature}
 
-Canonical DAG-CBOR: a record that does not re-encode to its own bytes is refused, so it has one CID.
-Source: https://ipld.io/specs/codecs/dag-cbor/spec/.
+Canonical DAG-CBOR (cbor.py): a value has one encoding, so a record has one CID.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import libipld
-
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput
 from decentraspace.identity.delegation import Delegation
-from decentraspace.records import schema
+from decentraspace.records import cbor, schema
 from decentraspace.records.schema import Body
 
 MAX_RECORD = 16 * 1024  # bytes
@@ -58,7 +55,7 @@ def record_cid(record: bytes) -> bytes:
 
 def signed_bytes(fields: dict[str, Any]) -> bytes:
     """What a record's key signs: its map without `sig`."""
-    return RECORD_DOMAIN + bytes(libipld.encode_dag_cbor({k: v for k, v in fields.items() if k != "sig"}))
+    return RECORD_DOMAIN + cbor.encode({k: v for k, v in fields.items() if k != "sig"})
 
 
 def sponsor_bytes(cid: bytes, at: int) -> bytes:
@@ -66,31 +63,43 @@ def sponsor_bytes(cid: bytes, at: int) -> bytes:
     return SPONSOR_DOMAIN + cid + at.to_bytes(8, "big")
 
 
-def _canonical(data: bytes, most: int, what: str) -> dict[str, Any]:
-    if not isinstance(data, bytes) or len(data) > most:
-        raise BadInput(f"{what} has more than {most} bytes", slug="too-large")
+def _map(data: bytes, most: int, what: str) -> dict[str, Any]:
+    if not isinstance(data, bytes) or not data or len(data) > most:
+        raise BadInput(f"{what} must be 1 to {most} bytes", slug="too-large" if data else "malformed-record")
     try:
-        value = libipld.decode_dag_cbor(data)
-        again = bytes(libipld.encode_dag_cbor(value))
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadInput(f"{what} is not DAG-CBOR: {error}", slug="malformed-record") from error
-    if again != data or not isinstance(value, dict):
-        raise BadInput(f"{what} is not in canonical form", slug="malformed-record")
+        value = cbor.decode(data)
+    except BadInput as error:
+        raise BadInput(f"{what} is not canonical DAG-CBOR: {error}", slug="malformed-record") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{what} is not a map", slug="malformed-record")
     return value
 
 
 def decode_record(data: bytes) -> Record:
-    """BadInput for anything that is not exactly a record."""
-    fields = _canonical(data, MAX_RECORD, "The record")
-    if set(fields) - {"dlg"} != _FIELDS or fields["v"] != 1 or isinstance(fields["v"], bool):
+    """BadInput for anything that is not exactly a record.
+
+    Slugs: too-large, malformed-record; unknown-version and unknown-kind for what a newer program may know.
+    """
+    fields = _map(data, MAX_RECORD, "The record")
+    version, kind = fields.get("v"), fields.get("kind")
+    if type(version) is not int or not isinstance(kind, str):
+        raise BadInput("The record does not say its version and kind", slug="malformed-record")
+    if version != 1:
+        raise BadInput(f"Records of version {version} are not known", slug="unknown-version")
+    if kind not in schema.KINDS:
+        raise BadInput(f"Records of kind {kind[:40]!r} are not known", slug="unknown-kind")
+    if set(fields) - {"dlg"} != _FIELDS:
         raise BadInput("The record has other fields than it should", slug="malformed-record")
-    net, kind, key, sig = fields["net"], fields["kind"], fields["key"], fields["sig"]
+    net, key, sig = fields["net"], fields["key"], fields["sig"]
     if not isinstance(net, str) or not _is_bytes(key, 32) or not _is_bytes(sig, 64):
         raise BadInput("The record has a field of a wrong type", slug="malformed-record")
     delegation = _delegation(fields["dlg"]) if "dlg" in fields else None
-    body = schema.from_map(kind, fields["body"])
     if (delegation is None) != (kind in schema.OF_NODES):
         raise BadInput("The record's kind and delegation do not go together", slug="malformed-record")
+    try:
+        body = schema.from_map(kind, fields["body"])
+    except BadInput as error:
+        raise BadInput(str(error), hint=error.hint, slug="malformed-record") from error
     return Record(net, kind, body, key, delegation, sig, signed_bytes(fields), data)
 
 
@@ -106,18 +115,18 @@ def _delegation(value: Any) -> Delegation:
 
 
 def _is_bytes(value: Any, length: int) -> bool:
-    return isinstance(value, bytes) and len(value) == length
+    return type(value) is bytes and len(value) == length  # a link is no bytes
 
 
 def decode_envelope(data: bytes) -> Envelope:
     """BadInput for anything that is not exactly an envelope."""
-    fields = _canonical(data, MAX_ENVELOPE, "The envelope")
+    fields = _map(data, MAX_ENVELOPE, "The envelope")
     if (
         set(fields) != {"r", "s", "t", "g"}
-        or not isinstance(fields["r"], bytes)
+        or type(fields["r"]) is not bytes
         or not _is_bytes(fields["s"], 32)
         or not _is_bytes(fields["g"], 64)
-        or not isinstance(fields["t"], int)
+        or type(fields["t"]) is not int
         or not 0 < fields["t"] <= schema.MAX_TIME
     ):
         raise BadInput("The envelope has a wrong form", slug="malformed-record")

@@ -16,10 +16,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput
+from decentraspace.records.cbor import Link
 
 MAX_SEQ = 2**53 - 1  # what every JSON reader can hold
 MAX_TIME = 2**40
@@ -28,6 +28,15 @@ MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _SITE = re.compile(r"[a-z2-7]{16}")
+# Spelt out, not left to urllib or str.isprintable, whose answers differ between versions of Python: a
+# record must get the same verdict everywhere.
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)?"
+)
+# Controls, line separators, marks that turn the direction of writing, and what is no character at all.
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\uffff]")
+_RECORD_CID = b"\x01\x71\x12\x20"  # version 1, DAG-CBOR, SHA2-256 of 32 bytes
 PRODUCTION = "production"
 
 
@@ -54,7 +63,7 @@ def check_channel(channel: str) -> str:
 
 
 def _raw(value: Any, length: int, name: str) -> None:
-    if not isinstance(value, bytes) or len(value) != length:
+    if type(value) is not bytes or len(value) != length:
         raise BadInput(f"{name} must be {length} bytes")
 
 
@@ -64,8 +73,13 @@ def _int(value: Any, least: int, most: int, name: str) -> None:
 
 
 def _text(value: Any, most: int, name: str) -> None:
-    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+    if not isinstance(value, str) or len(value) > most or _NOT_TEXT.search(value):
         raise BadInput(f"{name} must be a text of at most {most} characters")
+
+
+def _tuple(value: Any, most: int, name: str) -> None:
+    if not isinstance(value, tuple) or len(value) > most:
+        raise BadInput(f"{name} must be a list of at most {most}")
 
 
 def _cid(value: Any, name: str) -> None:
@@ -80,6 +94,7 @@ class SiteManifest:
     versions, numbered 1, 2, 3 …, each naming the one before by `prev`."""
 
     kind_name: ClassVar[str] = "site"
+    links: ClassVar[tuple[str, ...]] = ("root", "prev")
 
     owner: bytes
     label: str
@@ -106,6 +121,8 @@ class SiteManifest:
         _cid(self.root, "root")
         if self.prev is not None:
             _cid(self.prev, "prev")
+            if self.prev[:4] != _RECORD_CID or len(self.prev) != 36:
+                raise BadInput("prev must be the CID of a record")
         if (self.prev is None) != (self.seq == 1):
             raise BadInput("The first version names none before it, every other one does")
         if self.kind not in ("static", "dynamic"):
@@ -113,8 +130,7 @@ class SiteManifest:
         _int(self.size, 0, MAX_SEQ, "size")
         if not isinstance(self.has_headers, bool) or not isinstance(self.has_redirects, bool):
             raise BadInput("has_headers and has_redirects must be true or false")
-        if len(self.controllers) > 16:
-            raise BadInput("A site has at most 16 controllers")
+        _tuple(self.controllers, 16, "controllers")
         for controller in self.controllers:
             _raw(controller, 20, "a controller")
         _int(self.created, 1, MAX_TIME, "created")
@@ -125,6 +141,7 @@ class Revocation:
     """Voids what session key `key` signed beyond version `after` of `site`; of all sites when `site` is None."""
 
     kind_name: ClassVar[str] = "revocation"
+    links: ClassVar[tuple[str, ...]] = ()
 
     owner: bytes
     key: bytes
@@ -145,13 +162,8 @@ class Revocation:
 
 def _url(value: Any, name: str) -> None:
     _text(value, 200, name)
-    try:
-        parts = urlsplit(value)
-        ok = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
-        ok = ok and not parts.query and not parts.fragment and (parts.port is None or parts.port > 0)
-    except ValueError:
-        ok = False
-    if not ok:
+    match = _URL.fullmatch(value)
+    if not match or int(match["port"] or 0) > 65535:
         raise BadInput(f"{name} must be an http or https URL")
 
 
@@ -161,6 +173,7 @@ class NodeAnnouncement:
     bytes of blocks; `prices`: credits by service; the highest `seq` of a node counts."""
 
     kind_name: ClassVar[str] = "node"
+    links: ClassVar[tuple[str, ...]] = ()
 
     http: str
     gateway: str
@@ -175,8 +188,7 @@ class NodeAnnouncement:
     def check(self) -> None:
         _url(self.http, "http")
         _url(self.gateway, "gateway")
-        if len(self.addrs) > 16:
-            raise BadInput("A node has at most 16 addresses")
+        _tuple(self.addrs, 16, "addrs")
         for address in self.addrs:
             _text(address, 200, "an address")
         if self.operator is not None:
@@ -199,6 +211,7 @@ class Receipt:
     `root` the signer has seen."""
 
     kind_name: ClassVar[str] = "receipt"
+    links: ClassVar[tuple[str, ...]] = ("root",)
 
     root: bytes
     size: int
@@ -228,12 +241,9 @@ OF_NODES = frozenset({"node", "receipt"})  # signed by a node's key, without a d
 
 
 def to_map(body: Body) -> dict[str, Any]:
-    """For DAG-CBOR: all fields, tuples as lists."""
+    """For DAG-CBOR: all fields; CIDs as links."""
     values = {f.name: getattr(body, f.name) for f in fields(body)}
-    return {
-        k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v
-        for k, v in values.items()
-    }
+    return {k: Link(v) if k in body.links and v is not None else v for k, v in values.items()}
 
 
 def from_map(kind: str, values: Any) -> Body:
@@ -244,9 +254,19 @@ def from_map(kind: str, values: Any) -> Body:
     names = {f.name for f in fields(cls)}
     if not isinstance(values, dict) or set(values) != names:
         raise BadInput(f"A record of kind {kind} has other fields than it should")
-    body: Body = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    body: Body = cls(**{name: _read(value, name, name in cls.links) for name, value in values.items()})
     try:
         body.check()
     except TypeError as error:
         raise BadInput(f"A record of kind {kind} has a field of a wrong type") from error
     return body
+
+
+def _read(value: Any, name: str, link: bool) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if link and value is not None:
+        if not isinstance(value, Link):
+            raise BadInput(f"{name} must be a link")
+        return bytes(value)
+    return value

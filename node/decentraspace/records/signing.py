@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import libipld
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records import codec, schema
+from decentraspace.records import cbor, codec, schema
 from decentraspace.records.schema import Body, NodeAnnouncement, Receipt, Revocation, SiteManifest
 
 
@@ -30,7 +29,7 @@ def _sign(body: Body, private: Ed25519PrivateKey, network: Named, delegation: De
     if delegation is not None:
         fields["dlg"] = {"m": delegation.message, "s": delegation.signature}
     fields["sig"] = private.sign(codec.signed_bytes(fields))
-    return bytes(libipld.encode_dag_cbor(fields))
+    return cbor.encode(fields)
 
 
 def sign_site(
@@ -57,4 +56,4 @@ def sign_receipt(receipt: Receipt, key: NodeKey, network: Named) -> bytes:
 def sponsor(record: bytes, key: NodeKey, now: int) -> bytes:
     """The envelope with which this node answers for having taken `record` at time `now`."""
     signature = key.sign(codec.sponsor_bytes(codec.record_cid(record), now))
-    return bytes(libipld.encode_dag_cbor({"r": record, "s": key.public, "t": now, "g": signature}))
+    return cbor.encode({"r": record, "s": key.public, "t": now, "g": signature})

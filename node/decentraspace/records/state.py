@@ -4,11 +4,14 @@ Versions form a tree by `prev`. A version counts when its key was not revoked, i
 parent's, its delegation is not older than its parent's, and its parent counts (a parent that is not known
 is not held against it). The head is the version with the newest delegation, then the highest number, then
 the lowest CID. Why the delegation comes first: docs/discussion/records.md.
+
+`resolve_site` is the rule. The store applies the same parts to what a new record touches (chains.py); a
+test compares the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,37 +48,32 @@ class SiteState:
     equivocations: frozenset[tuple[bytes, bytes]]
 
 
+Voids = Mapping[bytes, Collection[Revoked]]
+"""Revocations that stand, by the key they revoke."""
+
+
 def resolve_site(versions: Collection[Version], revocations: Collection[Revoked], site: str) -> SiteState:
-    """The state of one channel of a site."""
-    effective = _effective(revocations)
+    """The state of one channel of a site. `revocations`: all of the site's owner."""
+    voids = standing(revocations, site)
     known = {version.cid: version for version in versions}
     refused: dict[bytes, str] = {}
     valid: set[bytes] = set()
-    # Parents before children: a child's number is higher or the child is refused for that.
+    # Parents before children: a child's number is higher, or that is what it is refused for.
     for version in sorted(known.values(), key=lambda v: (v.seq, v.cid)):
-        reason = _objection(version, known.get(version.prev or b""), valid, effective, site)
+        parent = known.get(version.prev or b"")
+        reason = objection(version, parent, parent is None or parent.cid in valid, voids)
         if reason:
             refused[version.cid] = reason
         else:
             valid.add(version.cid)
     head = min(valid, key=lambda c: (-known[c].issued_at, -known[c].seq, c), default=None)
-    return SiteState(head, frozenset(valid), refused, _equivocations(known.values()))
+    return SiteState(head, frozenset(valid), refused, equivocations(known.values()))
 
 
-def _objection(
-    version: Version,
-    parent: Version | None,
-    valid: set[bytes],
-    revocations: Collection[Revoked],
-    site: str,
-) -> str | None:
-    for revocation in revocations:
-        if (
-            revocation.key == version.key
-            and revocation.issued_at > version.issued_at
-            and revocation.site in (None, site)
-            and version.seq > revocation.after
-        ):
+def objection(version: Version, parent: Version | None, parent_valid: bool, voids: Voids) -> str | None:
+    """Why a version does not count, or None."""
+    for revocation in voids.get(version.key, ()):
+        if revocation.issued_at > version.issued_at and version.seq > revocation.after:
             return "revoked-key"
     if parent is None:
         return None
@@ -83,26 +81,33 @@ def _objection(
         return "wrong-sequence"
     if version.issued_at < parent.issued_at:
         return "older-delegation"
-    if parent.cid not in valid:
+    if not parent_valid:
         return "refused-parent"
     return None
 
 
-def _effective(revocations: Collection[Revoked]) -> list[Revoked]:
-    """Without those whose signer was itself revoked, on all sites, under a newer delegation."""
-    kept: list[Revoked] = []
-    for revocation in sorted(
-        revocations, key=lambda r: (-r.issued_at, r.key, r.signer, r.site or "", r.after)
-    ):
-        if not any(
-            newer.key == revocation.signer and newer.site is None and newer.issued_at > revocation.issued_at
-            for newer in kept
-        ):
-            kept.append(revocation)
+def standing(revocations: Iterable[Revoked], site: str) -> Voids:
+    """Those that stand for `site`: not signed by a key that a newer delegation revoked, for this site or all.
+
+    Newest first, so that whoever might overrule a revocation has been judged before it. How far back
+    (`after`) a signer was revoked does not matter: a thief has no versions one would want to keep.
+    """
+    kept: dict[bytes, list[Revoked]] = {}
+    for revocation in sorted(revocations, key=lambda r: (-r.issued_at, r.after)):
+        if revocation.site not in (None, site):
+            continue
+        overruling = kept.get(revocation.signer)  # newest first
+        if overruling and overruling[0].issued_at > revocation.issued_at:
+            continue
+        against = kept.setdefault(revocation.key, [])
+        # An older one says something only if it reaches further back.
+        if not against or revocation.after < against[-1].after:
+            against.append(revocation)
     return kept
 
 
-def _equivocations(versions: Collection[Version]) -> frozenset[tuple[bytes, bytes]]:
+def equivocations(versions: Iterable[Version]) -> frozenset[tuple[bytes, bytes]]:
+    """Pairs that one key signed with one number: each with the one of lowest CID, which comes first."""
     lowest: dict[tuple[bytes, int], bytes] = {}
     pairs: set[tuple[bytes, bytes]] = set()
     for version in sorted(versions, key=lambda v: v.cid):

@@ -17,51 +17,17 @@ from typing import Any, NamedTuple
 
 from decentraspace.config import RecordsConfig
 from decentraspace.content import cid as cids
-from decentraspace.errors import ConfigError, DecentraSpaceError
+from decentraspace.database import open_database
+from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.keys import peer_id_of
-from decentraspace.records import codec, verdict
+from decentraspace.records import chains, codec, verdict
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.sponsors import Sponsors
-from decentraspace.records.state import Revoked, SiteState, Version, resolve_site
+from decentraspace.records.state import Revoked, Version, equivocations
+from decentraspace.records.tables import MIGRATIONS
 from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedRecord
 
 _NODE_LIFETIME = 86400  # seconds after which an announcement that was not repeated no longer counts
-
-MIGRATIONS = (
-    """
-    CREATE TABLE records (
-        cid BLOB PRIMARY KEY, kind TEXT NOT NULL, key BLOB NOT NULL, envelope BLOB NOT NULL, seen INTEGER NOT NULL
-    );
-    CREATE TABLE versions (
-        cid BLOB PRIMARY KEY, site TEXT NOT NULL, channel TEXT NOT NULL, label TEXT NOT NULL, owner BLOB NOT NULL,
-        seq INTEGER NOT NULL, root BLOB NOT NULL, prev BLOB, key BLOB NOT NULL, issued_at INTEGER NOT NULL,
-        created INTEGER NOT NULL, size INTEGER NOT NULL, flags INTEGER NOT NULL, refused TEXT
-    );
-    CREATE INDEX versions_site ON versions (site, channel, seq);
-    CREATE INDEX versions_owner ON versions (owner);
-    CREATE TABLE heads (
-        site TEXT NOT NULL, channel TEXT NOT NULL, cid BLOB NOT NULL, owner BLOB NOT NULL,
-        PRIMARY KEY (site, channel)
-    );
-    CREATE INDEX heads_owner ON heads (owner);
-    CREATE TABLE revocations (
-        cid BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, signer BLOB NOT NULL,
-        issued_at INTEGER NOT NULL, site TEXT, after INTEGER NOT NULL
-    );
-    CREATE INDEX revocations_owner ON revocations (owner);
-    CREATE TABLE statements (
-        kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
-        PRIMARY KEY (kind, key, about)
-    );
-    CREATE INDEX statements_about ON statements (kind, about);
-    CREATE TABLE equivocations (site TEXT NOT NULL, first BLOB NOT NULL, second BLOB NOT NULL,
-        PRIMARY KEY (first, second));
-    CREATE TABLE sponsors (
-        sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
-        refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day)
-    );
-    """,
-)
 
 FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
 
@@ -116,14 +82,7 @@ class RecordStore:
     def __init__(self, path: Path, rules: NetworkRules, config: RecordsConfig | None = None) -> None:
         self.rules = rules
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            _migrate(self._db, path)
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = open_database(path, MIGRATIONS)
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
 
     def close(self) -> None:
@@ -154,10 +113,10 @@ class RecordStore:
         try:
             verified = verdict.admit(decoded, self.rules, now, joining=joining)
         except RecordRefused as error:
-            # Only a sponsor that did sign can be held to account.
-            if error.problem_slug != "bad-signature":
+            # Only a sponsor that did sign can be held to account, and only for what it could know.
+            if error.faulty and error.sponsor is not None:
                 with self._transaction():
-                    self._sponsors.refused(decoded.sponsor, now)
+                    self._sponsors.refused(error.sponsor, now)
             raise
         with self._transaction() as db:
             if not local:
@@ -197,7 +156,7 @@ class RecordStore:
         ).rowcount
         if not added:
             return AddResult("known", record)  # another thread was faster
-        affected: list[tuple[str, str]] = []
+        settled = chains.Settled([], 0)
         if isinstance(body, SiteManifest):
             flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
             db.execute(
@@ -207,21 +166,21 @@ class RecordStore:
                     body.prev, record.key, record.issued_at, body.created, body.size, flags,
                 ),
             )  # fmt: skip
-            affected = [(body.site_id, body.channel)]
+            settled = chains.added_version(db, record.cid)
         elif isinstance(body, Revocation):
+            revoked = Revoked(body.key, record.key, record.issued_at, body.site, body.after)
             db.execute(
                 "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (record.cid, body.owner, body.key, record.key, record.issued_at, body.site, body.after),
+                (record.cid, body.owner, *revoked),
             )
-            affected = db.execute(
-                "SELECT DISTINCT site, channel FROM versions WHERE owner = ?", (body.owner,)
-            ).fetchall()
+            settled = chains.added_revocation(db, body.owner, revoked)
+        self._sponsors.worked(envelope.sponsor, now, settled.judged)
         heads, removed = [], []
-        for site, channel in affected:
-            changed, head = self._resolve(db, site, channel)
-            if changed and head is not None:
+        for site, channel in settled.changed:
+            head = self.head(site, channel)
+            if head is not None:
                 heads.append(head)
-            elif changed:
+            else:
                 removed.append((site, channel))
         return AddResult("accepted", record, tuple(heads), tuple(removed))
 
@@ -239,53 +198,6 @@ class RecordStore:
             db.execute("DELETE FROM records WHERE cid = ?", (old[1],))
         db.execute("INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?)", (*where, rank, record.cid))
         return True
-
-    def _resolve(self, db: sqlite3.Connection, site: str, channel: str) -> tuple[bool, SiteHead | None]:
-        """Recompute a channel's state; (whether its head changed, the head)."""
-        rows = db.execute(
-            "SELECT cid, seq, prev, key, issued_at, owner FROM versions WHERE site = ? AND channel = ?",
-            (site, channel),
-        ).fetchall()
-        owner = rows[0][5]
-        revocations = [
-            Revoked(*row)
-            for row in db.execute(
-                "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ?", (owner,)
-            )
-        ]
-        state = resolve_site([Version(*row[:5]) for row in rows], revocations, site)
-        self._write_state(db, site, channel, owner, state)
-        old = db.execute("SELECT cid FROM heads WHERE site = ? AND channel = ?", (site, channel)).fetchone()
-        if (old[0] if old else None) == state.head:
-            return False, None
-        db.execute("DELETE FROM heads WHERE site = ? AND channel = ?", (site, channel))
-        if state.head is None:
-            return True, None
-        db.execute("INSERT INTO heads VALUES (?, ?, ?, ?)", (site, channel, state.head, owner))
-        return True, self._version(db, state.head)
-
-    def _write_state(
-        self, db: sqlite3.Connection, site: str, channel: str, owner: bytes, state: SiteState
-    ) -> None:
-        was = dict(
-            db.execute(
-                "SELECT cid, refused FROM versions WHERE site = ? AND channel = ? AND refused IS NOT NULL",
-                (site, channel),
-            ).fetchall()
-        )
-        changed = [
-            (state.refused.get(c), c)
-            for c in was.keys() | state.refused.keys()
-            if was.get(c) != state.refused.get(c)
-        ]
-        db.executemany("UPDATE versions SET refused = ? WHERE cid = ?", changed)
-        db.executemany(
-            "INSERT OR IGNORE INTO equivocations VALUES (?, ?, ?)",
-            [(site, *pair) for pair in state.equivocations],
-        )
-
-    def _version(self, db: sqlite3.Connection, cid: bytes) -> SiteHead:
-        return SiteHead(*db.execute(f"SELECT {_COLUMNS} FROM versions WHERE cid = ?", (cid,)).fetchone())  # noqa: S608
 
     # -- questions
 
@@ -336,13 +248,17 @@ class RecordStore:
         ]
 
     def equivocations(self, site_id: str) -> list[tuple[bytes, bytes]]:
-        """Evidence: pairs of manifests (CIDs) that one key signed with one number."""
-        return [
-            (row[0], row[1])
-            for row in self._all(
-                "SELECT first, second FROM equivocations WHERE site = ? ORDER BY first, second", site_id
-            )
-        ]
+        """Evidence: pairs of manifests (CIDs) of a channel that one key signed with one number."""
+        rows = self._all(
+            "SELECT channel, cid, seq, prev, key, issued_at FROM versions AS v WHERE site = ?1 AND EXISTS ("
+            "SELECT 1 FROM versions AS w WHERE w.site = ?1 AND w.channel = v.channel AND w.seq = v.seq "
+            "AND w.key = v.key AND w.cid != v.cid)",
+            site_id,
+        )
+        channels: dict[str, list[Version]] = {}
+        for channel, *version in rows:
+            channels.setdefault(channel, []).append(Version(*version))
+        return sorted(pair for versions in channels.values() for pair in equivocations(versions))
 
     def nodes(self, now: int) -> list[Statement]:
         """Announcements of the last 24 hours."""
@@ -390,14 +306,3 @@ class RecordStore:
     def counts(self) -> dict[str, int]:
         """Records by kind."""
         return dict(self._all("SELECT kind, COUNT(*) FROM records GROUP BY kind"))
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise ConfigError(
-            f"{path} is of version {version}; this program knows {len(MIGRATIONS)}",
-            hint="Run the newer version of decentraspace that wrote it.",
-        )
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

@@ -20,9 +20,19 @@ from decentraspace.records.schema import Body, Receipt, Revocation, SiteManifest
 
 
 class RecordRefused(DecentraSpaceError):
-    """`problem_slug` says why, in a word that does not change."""
+    """`problem_slug` says why, in a word that does not change.
+
+    `faulty`: no node of this version takes such bytes at any time, so whoever passed them on is broken or
+    hostile; false for what depends on the moment, on quotas, or on a newer version. `sponsor`: the key that
+    did sign for them, if one did.
+    """
 
     slug, status, title = "record-refused", 422, "The record is not valid"
+    faulty = False
+    sponsor: bytes | None = None
+
+
+_NOT_FAULTY = frozenset({"wrong-network", "unknown-kind", "unknown-version"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,14 @@ class VerifiedRecord:
 
 def verify(record: bytes, rules: NetworkRules) -> VerifiedRecord:
     """Pure. RecordRefused, and nothing else, for anything that is not valid."""
+    try:
+        return _verify(record, rules)
+    except RecordRefused as error:
+        error.faulty = error.problem_slug not in _NOT_FAULTY
+        raise
+
+
+def _verify(record: bytes, rules: NetworkRules) -> VerifiedRecord:
     try:
         decoded = codec.decode_record(record)
         if decoded.net != rules.name:
@@ -126,18 +144,42 @@ def admit(
     """
     if rules.sponsors and peer_id_of(envelope.sponsor) not in rules.sponsors:
         raise RecordRefused("The record's sponsor is not one of this network", slug="unknown-sponsor")
-    _check_signature(
-        envelope.sponsor, envelope.sig, codec.sponsor_bytes(codec.record_cid(envelope.record), envelope.at)
-    )
-    verified = verify(envelope.record, rules)
+    try:
+        _check_signature(
+            envelope.sponsor,
+            envelope.sig,
+            codec.sponsor_bytes(codec.record_cid(envelope.record), envelope.at),
+        )
+    except RecordRefused as error:
+        error.faulty = True
+        raise
+    try:
+        verified = verify(envelope.record, rules)
+        _check_sponsoring(envelope, verified, rules)
+    except RecordRefused as error:
+        error.sponsor = envelope.sponsor
+        raise
     if verified.created > now + rules.clock_skew or envelope.at > now + rules.clock_skew:
         raise RecordRefused("The record is dated in the future", slug="future-record")
-    if verified.expires_at and now >= verified.expires_at:
-        attested = envelope.at < verified.expires_at
-        if not (attested and (joining or now - verified.expires_at <= rules.expired_grace)):
-            raise RecordRefused(
-                "The delegation had run out when the record arrived here", slug="expired-delegation"
-            )
-    if isinstance(verified.body, Receipt) and verified.key != envelope.sponsor:
-        raise RecordRefused("A receipt is sponsored by the node that signed it", slug="wrong-sponsor")
+    expired_for = now - verified.expires_at if verified.expires_at else -1
+    if expired_for >= 0 and not joining and expired_for > rules.expired_grace:
+        raise RecordRefused(
+            "The delegation had run out when the record arrived here", slug="expired-delegation"
+        )
     return verified
+
+
+def _check_sponsoring(envelope: codec.Envelope, verified: VerifiedRecord, rules: NetworkRules) -> None:
+    """What no sponsor may sign for, whenever it is seen: so that all who ever see it judge it alike."""
+    error = None
+    if verified.expires_at and envelope.at >= verified.expires_at:
+        error = RecordRefused(
+            "The delegation had run out when the sponsor took the record", slug="expired-delegation"
+        )
+    elif envelope.at < verified.created - rules.clock_skew:
+        error = RecordRefused("The sponsor took the record before it was made", slug="wrong-time")
+    elif isinstance(verified.body, Receipt) and verified.key != envelope.sponsor:
+        error = RecordRefused("A receipt is sponsored by the node that signed it", slug="wrong-sponsor")
+    if error is not None:
+        error.faulty = True
+        raise error

@@ -1,0 +1,149 @@
+"""Keeps verdicts on versions and heads in the tables up to date: state.py's rules, for what a record touches.
+
+All functions run inside the transaction that changes the set, so that a crash leaves neither without the
+other. The result depends on the set alone, not on the order in which it grew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from decentraspace.records.state import Revoked, Version, Voids, objection, standing
+
+Channel = tuple[str, str]
+"""Site id, name of the channel."""
+
+
+class Settled(NamedTuple):
+    """Channels whose head changed, and how many versions were judged."""
+
+    changed: list[Channel]
+    judged: int
+
+
+_VERSION = "SELECT cid, seq, prev, key, issued_at, site, channel, owner, refused FROM versions WHERE cid = ?"
+_REVOKED = "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ? AND "
+
+
+def added_version(db: sqlite3.Connection, cid: bytes) -> Settled:
+    """Judge a version that was just inserted, and those that were waiting for it."""
+    return settle(db, [cid])
+
+
+def added_revocation(db: sqlite3.Connection, owner: bytes, added: Revoked) -> Settled:
+    """Judge again what a revocation that was just inserted may touch."""
+    condition, site = ("AND site = ?", (added.site,)) if added.site else ("", ())
+    touched = db.execute(
+        "SELECT cid FROM versions WHERE owner = ? AND key = ? AND issued_at < ? AND seq > ? "  # noqa: S608
+        f"AND refused IS NOT 'revoked-key' {condition}",
+        (owner, added.key, added.issued_at, added.after, *site),
+    ).fetchall()
+    # It may overrule revocations signed by the key, which makes others stand or fall in turn.
+    found: set[bytes] = set()
+    queue = [(added.key, added.issued_at)]
+    while queue:
+        signer, before = queue.pop()
+        for (key,) in db.execute(
+            "SELECT DISTINCT key FROM revocations WHERE owner = ? AND signer = ? AND issued_at < ?",
+            (owner, signer, before),
+        ).fetchall():
+            if key not in found:
+                found.add(key)
+                queue.append((key, 2**63 - 1))
+    for key in found:
+        touched += db.execute(
+            f"SELECT cid FROM versions WHERE owner = ? AND key = ? {condition}",  # noqa: S608
+            (owner, key, *site),
+        ).fetchall()
+    return settle(db, [row[0] for row in touched])
+
+
+def settle(db: sqlite3.Connection, cids: Iterable[bytes]) -> Settled:
+    """Judge versions, and those after them as far as that changes anything; set heads."""
+    voids = _Voids(db)
+    queue = deque(cids)
+    unseen = set(queue)  # their children are judged in any case: to them this version may be new
+    channels: dict[Channel, None] = {}
+    judged = 0
+    while queue:
+        cid = queue.popleft()
+        judged += 1
+        *parts, site, channel, owner, refused = db.execute(_VERSION, (cid,)).fetchone()
+        version = Version(*parts)
+        parent = db.execute(_VERSION, (version.prev,)).fetchone() if version.prev else None
+        if parent is not None and parent[5:7] != (site, channel):
+            parent = None  # of another chain: for this one it is unknown
+        reason = objection(
+            version,
+            Version(*parent[:5]) if parent else None,
+            parent is None or parent[8] is None,
+            voids.of(owner, site, version.key),
+        )
+        if reason != refused:
+            db.execute("UPDATE versions SET refused = ? WHERE cid = ?", (reason, cid))
+        if cid in unseen or (reason is None) != (refused is None):
+            unseen.discard(cid)
+            channels[(site, channel)] = None
+            queue.extend(
+                row[0]
+                for row in db.execute(
+                    "SELECT cid FROM versions WHERE prev = ? AND site = ? AND channel = ?",
+                    (cid, site, channel),
+                ).fetchall()
+            )
+    return Settled([channel for channel in channels if _set_head(db, *channel)], judged)
+
+
+class _Voids:
+    """Revocations that stand against a key, read once per transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._kept: dict[tuple[bytes, str | None, bytes], Voids] = {}
+        self._specific: dict[tuple[bytes, str], bool] = {}
+
+    def of(self, owner: bytes, site: str, key: bytes) -> Voids:
+        # Most owners revoke for all sites alike: then one answer serves all their sites.
+        if (owner, site) not in self._specific:
+            found = self._db.execute(
+                _REVOKED + "site = ? LIMIT 1", (owner, site)
+            ).fetchone()  # walks the owner's revocations, which are few
+            self._specific[(owner, site)] = found is not None
+        where = (owner, site if self._specific[(owner, site)] else None, key)
+        if where not in self._kept:
+            self._kept[where] = standing(self._relevant(owner, site, key), site)
+        return self._kept[where]
+
+    def _relevant(self, owner: bytes, site: str, key: bytes) -> set[Revoked]:
+        """Those against the key, those against their signers, and so on."""
+        rows: set[Revoked] = set()
+        seen, queue = {key}, [key]
+        while queue:
+            for row in self._db.execute(
+                _REVOKED + "key = ? AND (site IS NULL OR site = ?)", (owner, queue.pop(), site)
+            ).fetchall():
+                revoked = Revoked(*row)
+                rows.add(revoked)
+                if revoked.signer not in seen:
+                    seen.add(revoked.signer)
+                    queue.append(revoked.signer)
+        return rows
+
+
+def _set_head(db: sqlite3.Connection, site: str, channel: str) -> bool:
+    """Whether the channel has another head than before, or none any more."""
+    best = db.execute(
+        "SELECT cid, owner FROM versions WHERE site = ? AND channel = ? AND refused IS NULL "
+        "ORDER BY issued_at DESC, seq DESC, cid LIMIT 1",
+        (site, channel),
+    ).fetchone()
+    old = db.execute("SELECT cid FROM heads WHERE site = ? AND channel = ?", (site, channel)).fetchone()
+    if (best[0] if best else None) == (old[0] if old else None):
+        return False
+    db.execute("DELETE FROM heads WHERE site = ? AND channel = ?", (site, channel))
+    if best is not None:
+        db.execute("INSERT INTO heads VALUES (?, ?, ?, ?)", (site, channel, best[0], best[1]))
+    return True

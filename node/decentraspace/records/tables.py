@@ -1,0 +1,42 @@
+"""The tables of the record store, as numbered migrations."""
+
+from __future__ import annotations
+
+from decentraspace.database import Migration
+
+_FIRST = """
+CREATE TABLE records (
+    cid BLOB PRIMARY KEY, kind TEXT NOT NULL, key BLOB NOT NULL, envelope BLOB NOT NULL, seen INTEGER NOT NULL
+);
+CREATE TABLE versions (
+    cid BLOB PRIMARY KEY, site TEXT NOT NULL, channel TEXT NOT NULL, label TEXT NOT NULL, owner BLOB NOT NULL,
+    seq INTEGER NOT NULL, root BLOB NOT NULL, prev BLOB, key BLOB NOT NULL, issued_at INTEGER NOT NULL,
+    created INTEGER NOT NULL, size INTEGER NOT NULL, flags INTEGER NOT NULL, refused TEXT
+);
+CREATE INDEX versions_site ON versions (site, channel, seq);
+CREATE INDEX versions_prev ON versions (prev);
+CREATE INDEX versions_key ON versions (owner, key);
+CREATE INDEX versions_best ON versions (site, channel, issued_at DESC, seq DESC, cid) WHERE refused IS NULL;
+CREATE TABLE heads (
+    site TEXT NOT NULL, channel TEXT NOT NULL, cid BLOB NOT NULL, owner BLOB NOT NULL,
+    PRIMARY KEY (site, channel)
+);
+CREATE INDEX heads_owner ON heads (owner);
+CREATE TABLE revocations (
+    cid BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, signer BLOB NOT NULL,
+    issued_at INTEGER NOT NULL, site TEXT, after INTEGER NOT NULL
+);
+CREATE INDEX revocations_key ON revocations (owner, key);
+CREATE INDEX revocations_signer ON revocations (owner, signer);
+CREATE TABLE statements (
+    kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
+    PRIMARY KEY (kind, key, about)
+);
+CREATE INDEX statements_about ON statements (kind, about);
+CREATE TABLE sponsors (
+    sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day)
+)
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
