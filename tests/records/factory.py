@@ -13,8 +13,14 @@ from eth_account.signers.local import LocalAccount
 from decentraspace.content import cid as cids
 from decentraspace.identity.delegation import Delegation, build_message
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records.schema import SiteManifest
-from decentraspace.records.signing import sign_site, sponsor
+from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest, site_id
+from decentraspace.records.signing import (
+    sign_announcement,
+    sign_receipt,
+    sign_revocation,
+    sign_site,
+    sponsor,
+)
 from decentraspace.records.verdict import NetworkRules
 
 RULES = NetworkRules("devnet", 31337, "decentraspace.localhost")
@@ -77,6 +83,53 @@ def make_site(
 ) -> bytes:
     """A signed manifest, as a record block."""
     return sign_site(make_manifest(address_of(wallet), **changes), *session, rules)
+
+
+def make_revocation(
+    wallet: LocalAccount,
+    session: tuple[Ed25519PrivateKey, Delegation],
+    key: Ed25519PrivateKey,
+    rules: NetworkRules = RULES,
+    **changes: Any,
+) -> bytes:
+    """A signed revocation of session key `key`, as a record block."""
+    values: dict[str, Any] = {
+        "owner": address_of(wallet),
+        "key": key.public_key().public_bytes_raw(),
+        "site": None,
+        "after": 0,
+        "created": int(time.time()),
+    }
+    return sign_revocation(Revocation(**{**values, **changes}), *session, rules)
+
+
+def make_announcement(node: NodeKey, rules: NetworkRules = RULES, **changes: Any) -> bytes:
+    """A signed node announcement, as a record block."""
+    values: dict[str, Any] = {
+        "http": "http://127.0.0.1:8090",
+        "gateway": "http://127.0.0.1:8080",
+        "addrs": ("/ip4/127.0.0.1/tcp/4001",),
+        "operator": None,
+        "capacity": 2**30,
+        "prices": {"storage": 1, "egress": 2},
+        "name": "a node",
+        "seq": 1,
+        "created": int(time.time()),
+    }
+    return sign_announcement(NodeAnnouncement(**{**values, **changes}), node, rules)
+
+
+def make_receipt(node: NodeKey, rules: NetworkRules = RULES, **changes: Any) -> bytes:
+    """A signed receipt, as a record block."""
+    values: dict[str, Any] = {
+        "root": cids.make(cids.RAW, b"root"),
+        "size": 4,
+        "site": site_id(bytes(20), "site"),
+        "seq": 1,
+        "holders": (bytes(32),),
+        "created": int(time.time()),
+    }
+    return sign_receipt(Receipt(**{**values, **changes}), node, rules)
 
 
 def take(record: bytes, node: NodeKey, now: int | None = None) -> bytes:

@@ -222,8 +222,7 @@ class Receipt:
 
     def check(self) -> None:
         _cid(self.root, "root")
-        if len(self.holders) > MAX_HOLDERS:
-            raise BadInput(f"A receipt names at most {MAX_HOLDERS} holders")
+        _tuple(self.holders, MAX_HOLDERS, "holders")
         for holder in self.holders:
             _raw(holder, 32, "a holder")
         _int(self.size, 0, MAX_SEQ, "size")
