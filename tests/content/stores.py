@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 
@@ -10,6 +13,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content import dagpb
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.dagpb import Link
+from tests.support import ROOT
 
 Block = tuple[bytes, bytes]  # CID, data
 
@@ -27,6 +31,18 @@ def node(children: Iterable[bytes], data: bytes = b"") -> Block:
 def identity(codec: int, data: bytes) -> bytes:
     """A CID that carries its data."""
     return b"\x01" + cids.varint(codec) + b"\x00" + cids.varint(len(data)) + data
+
+
+def python(code: str, *args: object) -> subprocess.Popen[str]:
+    """Another process of this project."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def table(store: BlockStore, name: str) -> dict[bytes, bytes]:

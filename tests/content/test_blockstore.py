@@ -18,21 +18,8 @@ from decentraspace.content.gc import collect
 from decentraspace.content.importer import add_directory, add_file
 from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import BadInput, ConfigError, QuotaExceeded, TooLarge, Unavailable, Unprocessable
-from tests.content.stores import audit, identity, leaf, node, table
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def python(code: str, *args: object) -> subprocess.Popen[str]:
-    """Another process of this project."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+from tests.content.stores import Block, audit, identity, leaf, node, python, table
+from tests.support import ROOT
 
 
 def test_what_was_put_comes_back_after_reopening(tmp_path: Path) -> None:
@@ -198,6 +185,117 @@ def test_a_map_that_is_full_all_the_same_is_an_error_in_words_and_can_be_emptied
         audit(store)
 
 
+def test_an_empty_block_is_counted(store: BlockStore) -> None:
+    assert store.put_many([leaf(b"")]) == 1
+    assert store.stats()[:2] == (1, 0)
+    for _ in collect(store, grace=-1):
+        pass
+    assert store.stats()[:2] == (0, 0)
+
+
+def test_many_threads_together_stay_within_the_quota(tmp_path: Path) -> None:
+    acknowledged: list[Block] = []
+    refused = []
+    with BlockStore.open(tmp_path / "s", quota=100_000) as store:
+
+        def put(who: int) -> None:
+            for number in range(40):
+                block = leaf(b"%d %d " % (who, number) * 200)
+                try:
+                    store.put_many([block])
+                    acknowledged.append(block)
+                except QuotaExceeded as error:
+                    refused.append(error)
+
+        threads = [threading.Thread(target=put, args=(who,)) for who in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused
+        assert "keeps 100000 bytes" in refused[0].detail
+        assert "storage.quota" in refused[0].hint
+        assert store.stats().bytes <= 100_000
+        assert all(store.get(cid) == data for cid, data in acknowledged)
+        assert store.stats().blocks == len(acknowledged)
+        audit(store)
+
+
+FILLING = """
+import os, resource, signal, sys
+from pathlib import Path
+from decentraspace.content import cid as cids
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.gc import collect
+from decentraspace.content.siteindex import SiteEntry, SiteIndex
+from decentraspace.errors import QuotaExceeded
+from tests.content.stores import Block, audit, leaf, node
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with BlockStore.open(Path(sys.argv[1]), quota=1 << 30) as store:
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+    stored = []
+    try:
+        while len(stored) < 1000:
+            block = leaf(os.urandom(100_000))
+            store.put_many([block])
+            stored.append(block)
+    except QuotaExceeded as error:
+        print(error, error.hint, flush=True)
+    audit(store)
+    assert all(store.get(cid) == data for cid, data in stored)
+    for cid, _ in stored[:5]:
+        store.pin(cid, "kept")
+    SiteIndex(store).put("host", SiteEntry("id", "label", bytes(20), stored[0][0], 1))
+    assert sum(p.blocks for p in collect(store, grace=-1)) == len(stored) - 5
+    for _ in range(20):  # room again, in the file that cannot grow
+        store.put_many([leaf(os.urandom(100_000))])
+    audit(store)
+    print(len(stored), flush=True)
+"""
+
+
+def test_a_file_that_cannot_grow_is_said_in_words_and_loses_nothing(tmp_path: Path) -> None:
+    """As with a disk quota: the write is cut short, which LMDB calls an input/output error."""
+    process = python(FILLING, tmp_path / "s", 4 << 20)
+    output = process.communicate(timeout=60)[0].splitlines()
+    assert process.returncode == 0, output
+    assert "cannot be written" in output[0]
+    assert "disk full" in output[0]
+    assert 10 < int(output[1]) < 42
+
+
+def test_a_full_disk_is_said_in_words_and_loses_nothing(tmp_path: Path) -> None:
+    """A real one: a file system of 8 MiB in a namespace of its own."""
+    mounted = f'mount -t tmpfs -o size=8m none "{tmp_path}" && exec "$@"'
+    inside = ["unshare", "-Urm", "sh", "-c", mounted, "sh"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount in a namespace of their own")
+    command = [*inside, sys.executable, "-c", FILLING, str(tmp_path / "s")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout.splitlines()
+    assert "cannot be written" in output[0]
+    assert 30 < int(output[1]) < 84
+
+
+def test_the_map_follows_the_quota_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger quota is there at once; a smaller one does not shut out what is stored already."""
+    monkeypatch.setattr(environment, "_SPARE", 1 << 20)
+    blocks = [leaf(n.to_bytes(4, "big") * 25_000) for n in range(100)]
+    with BlockStore.open(tmp_path / "s", quota=1 << 20) as store, pytest.raises(QuotaExceeded):
+        store.put_many(blocks)
+    with BlockStore.open(tmp_path / "s", quota=16 << 20) as store:
+        assert store.put_many(blocks) == len(blocks)
+        store.pin(blocks[0][0], "kept")
+    with BlockStore.open(tmp_path / "s", quota=1000) as store:
+        audit(store)
+        assert [store.get(cid) for cid, _ in blocks] == [data for _, data in blocks]
+        store.pin(blocks[1][0], "kept")
+        assert sum(p.blocks for p in collect(store, grace=-1)) == len(blocks) - 2
+        audit(store)
+
+
 # -- other openings of the same store
 
 
@@ -210,6 +308,38 @@ def test_one_opening_per_process(tmp_path: Path) -> None:
     with BlockStore.open(tmp_path / "s", readonly=True) as again:
         assert again.stats().blocks == 0
     again.close()  # twice does no harm
+
+
+def test_closing_an_old_opening_again_leaves_a_newer_one_alone(tmp_path: Path) -> None:
+    old = BlockStore.open(tmp_path / "s", quota=1000)
+    old.close()
+    with BlockStore.open(tmp_path / "s", quota=1000) as new:
+        old.close()
+        with pytest.raises(ConfigError, match="open already"):
+            BlockStore.open(tmp_path / "s", quota=1000)
+        assert new.put_many([leaf(b"x")]) == 1
+    BlockStore.open(tmp_path / "s", quota=1000).close()
+
+
+def test_one_of_many_threads_that_open_a_store_gets_it(tmp_path: Path) -> None:
+    opened: list[BlockStore] = []
+    refused: list[ConfigError] = []
+    start = threading.Barrier(8)
+
+    def attempt() -> None:
+        start.wait()
+        try:
+            opened.append(BlockStore.open(tmp_path / "s", quota=1000))
+        except ConfigError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(opened), len(refused)) == (1, 7)
+    opened[0].close()
 
 
 READER = """
@@ -294,8 +424,9 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
 def test_when_all_places_for_readers_are_taken_it_is_said(tmp_path: Path) -> None:
     with BlockStore.open(tmp_path / "s", quota=1000) as store:
         held = [store.env.begin() for _ in range(environment._READERS)]
-        with pytest.raises(Unavailable):
-            store.stats()
+        for call in (store.stats, lambda: store.get(leaf(b"x")[0]), lambda: store.has(leaf(b"x")[0])):
+            with pytest.raises(Unavailable):
+                call()
         held.clear()
         assert store.stats().blocks == 0
 

@@ -227,7 +227,7 @@ class BlockStore:
                     new += 1
                     added += len(data)
                 self.touch(txn, key, now)
-            if added:
+            if new:
                 self._check_room(*self.count(txn, blocks=new, size=added))
         return new
 

@@ -9,6 +9,7 @@ begin in a transaction too, so there is no instant in between.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -48,12 +49,15 @@ def _batch(store: BlockStore, grace: float, batch: int) -> GcProgress | None:
     # Not while a pin is being counted: what it has not reached yet is not referenced yet.
     with store.pin_lock:
         try:
-            return _remove(store, grace, batch)
+            progress = _remove(store, grace, batch)
         except QuotaExceeded:
             # Removing needs pages too. A few blocks need few, and give back more.
             if batch <= _FEW:
                 raise
-            return _remove(store, grace, _FEW)
+            progress = _remove(store, grace, _FEW)
+        if progress is not None:
+            _release(store)
+        return progress
 
 
 def _due(store: BlockStore, grace: float) -> bool:
@@ -92,6 +96,13 @@ def _remove(store: BlockStore, grace: float, batch: int) -> GcProgress | None:
             return None
         store.count(txn, blocks=-blocks, size=-size)
         return GcProgress(blocks, size)
+
+
+def _release(store: BlockStore) -> None:
+    """Make the pages of what was removed usable. Until another transaction has ended LMDB gives none of them
+    out, and on a full disk the next one, without them, might never end."""
+    with suppress(QuotaExceeded), store.write() as txn:
+        txn.put(b"collected", str(store.now()).encode(), db=store.db["meta"])
 
 
 def _redate(store: BlockStore, txn: Any, batch: int) -> None:
