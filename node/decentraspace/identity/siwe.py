@@ -7,33 +7,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from decentraspace.errors import BadInput
+from decentraspace.identity import uris
 from decentraspace.identity.ethereum import checksum_address, parse_address
 
 MAX_MESSAGE = 4096  # bytes
 
-_UNRESERVED = r"[A-Za-z0-9\-._~]"
-_URI = r"[A-Za-z][A-Za-z0-9+.\-]*:(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
-# RFC 3986 authority: [userinfo "@"] host [":" port]
-_AUTHORITY = (
-    r"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*@)?"
-    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
-)
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 _STATEMENT = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;= ]+"
 _MESSAGE = re.compile(
-    rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://)?(?P<domain>{_AUTHORITY})"
+    rf"(?:(?P<scheme>{uris.SCHEME})://)?(?P<domain>{uris.AUTHORITY})"
     r" wants you to sign in with your Ethereum account:\n"
     r"(?P<address>0x[0-9A-Fa-f]{40})\n"
     rf"\n(?:(?P<statement>{_STATEMENT})\n)?"
-    rf"\nURI: (?P<uri>{_URI})\n"
+    rf"\nURI: (?P<uri>{uris.URI})\n"
     r"Version: (?P<version>1)\n"
     r"Chain ID: (?P<chain_id>0|[1-9][0-9]{0,19})\n"
     r"Nonce: (?P<nonce>[A-Za-z0-9]{8,})\n"
     rf"Issued At: (?P<issued_at>{_TIME})"
     rf"(?:\nExpiration Time: (?P<expiration_time>{_TIME}))?"
     rf"(?:\nNot Before: (?P<not_before>{_TIME}))?"
-    rf"(?:\nRequest ID: (?P<request_id>(?:[A-Za-z0-9\-._~:@!$&'()*+,;=]|%[0-9A-Fa-f]{{2}})*))?"
-    rf"(?P<resources>\nResources:(?:\n- {_URI})*)?"
+    rf"(?:\nRequest ID: (?P<request_id>{uris.PCHAR}*))?"
+    rf"(?P<resources>\nResources:(?:\n- {uris.URI})*)?"
 )
 _MOMENT = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
