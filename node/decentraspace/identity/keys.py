@@ -17,6 +17,7 @@ from decentraspace.errors import ConfigError
 from decentraspace.identity import didkey
 
 _MOST = 16 * 1024  # bytes of a key file
+_PASSPHRASE_MOST = 1023  # bytes; OpenSSL takes no more
 
 
 def peer_id_of(public: bytes) -> str:
@@ -66,7 +67,11 @@ class NodeKey:
 
         ConfigError for a file that others may read, a wrong or missing passphrase, or no Ed25519 key.
         """
+        if passphrase and len(passphrase) > _PASSPHRASE_MOST:
+            raise ConfigError(f"The key's passphrase has more than {_PASSPHRASE_MOST} bytes")
         try:
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{path} is not a file")  # opening a pipe would wait for ever
             if not path.exists():
                 # Should another process be faster, its key stands.
                 cls.generate()._save(path, passphrase, replace=False)
@@ -93,7 +98,8 @@ class NodeKey:
             raise ConfigError(f"{path} is not an Ed25519 key")
         key = cls(private)
         if passphrase and not encrypted:
-            key._save(path, passphrase, replace=True)
+            # Where a link leads: replacing the link itself would leave the bare key behind it.
+            key._save(Path(os.path.realpath(path)), passphrase, replace=True)
         return key
 
     def _save(self, path: Path, passphrase: bytes | None, *, replace: bool) -> None:
