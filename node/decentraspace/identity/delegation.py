@@ -108,7 +108,10 @@ def _resources(resources: tuple[str, ...]) -> tuple[bytes, str]:
             f"A login's resources are one did:key and one {PUBLISH}* or {PUBLISH}SITEID",
             slug="malformed-message",
         )
-    return didkey.decode(keys[0]), scopes[0]
+    try:
+        return didkey.decode(keys[0]), scopes[0]
+    except BadInput as error:
+        raise BadInput(str(error), slug="malformed-message") from error
 
 
 def build_message(

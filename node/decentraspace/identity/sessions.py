@@ -102,9 +102,9 @@ class Sessions:
         with self._lock:
             self._db.close()
 
-    def challenge(self) -> Challenge:
+    def challenge(self, now: int | None = None) -> Challenge:
         """A nonce that carries its own expiry and authenticity, so that asking for many costs nothing."""
-        expires = int(time.time()) + CHALLENGE_LIFETIME
+        expires = (int(time.time()) if now is None else now) + CHALLENGE_LIFETIME
         body = f"{expires:x}x{secrets.token_hex(12)}"
         return Challenge(
             body + "x" + self._tag(body),
