@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 from pathlib import Path
@@ -73,6 +74,31 @@ def test_any_order_of_many_records(seed: int, tmp_path: Path) -> None:
         folder = tmp_path / str(order)
         folder.mkdir()
         fed(envelopes, random.Random(seed * 10 + order), folder)
+
+
+def test_revocations_that_overrule_each_other_over_and_over(tmp_path: Path) -> None:
+    """One wallet, few versions, many revocations by all keys of each other, in every order."""
+    for seed in range(40):
+        draw = random.Random(seed)
+        steps = worlds.drawn(seed, 24)
+        for number, step in enumerate(steps):
+            step[0], step[1] = (0 if number < 10 else 12), 0
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        fed(worlds.build(steps), draw, folder)
+
+
+def test_a_line_of_revocations_each_of_the_signer_before(tmp_path: Path) -> None:
+    """Key 1 revokes 0, 2 revokes 1, 3 revokes 2: each turns the fate of key 0's version over."""
+    steps = [[0, 0, 0, 0, 0, 1, 0, 0], *([12, 0, n, n, 0, 0, 0, n - 1] for n in (1, 2, 3))]
+    envelopes = worlds.build(steps)
+    for number, order in enumerate(itertools.permutations(envelopes)):
+        store = worlds.open_store(tmp_path / str(number))
+        for count, envelope in enumerate(order, 1):
+            store.add(envelope, now=worlds.NOW)
+            worlds.check(store, list(order[:count]))
+        assert store.all_heads() == []
+        store.close()
 
 
 @pytest.mark.parametrize("seed", range(3))
