@@ -61,13 +61,8 @@ class UploadStore:
 
     def count(self, owner: bytes) -> int:
         """How many uploads of `owner` are open."""
-        found = 0
-        for path in self._folder.glob("*.json"):
-            try:
-                found += json.loads(path.read_text())["owner"] == owner.hex()
-            except (OSError, ValueError, KeyError):
-                continue
-        return found
+        infos = map(_read, self._folder.glob("*.json"))
+        return sum(info is not None and info.owner == owner.hex() for info in infos)
 
     def path(self, name: str) -> Path:
         """Where the bytes lie."""
@@ -78,10 +73,9 @@ class UploadStore:
     def info(self, name: str, owner: bytes) -> UploadInfo:
         """NotFound unless it exists and belongs to `owner`."""
         self.path(name)
-        try:
-            info = UploadInfo(**json.loads((self._folder / f"{name}.json").read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise NotFound("There is no such upload", hint="Begin it again.") from error
+        info = _read(self._folder / f"{name}.json")
+        if info is None:
+            raise NotFound("There is no such upload", hint="Begin it again.")
         if info.owner != owner.hex():
             raise NotFound("There is no such upload")
         return info
@@ -137,6 +131,14 @@ class UploadStore:
                 path.unlink(missing_ok=True)
                 gone += 1
         return gone
+
+
+def _read(path: Path) -> UploadInfo | None:
+    """None for what is not there, and for what damage has made of it."""
+    try:
+        return UploadInfo(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def _write_all(file: FileIO, chunk: bytes) -> int:
