@@ -51,19 +51,19 @@ def table(store: BlockStore, name: str) -> dict[bytes, bytes]:
 
 
 def recount(store: BlockStore) -> Counter[bytes]:
-    """References by (multihash · codec), from the pins and the blocks alone."""
+    """References by (multihash · codec · 0xff for uploads), from the pins and the blocks alone."""
     counts: Counter[bytes] = Counter()
-    todo = [root for root, _ in store.pins()]
+    todo = [(root, b"\xff" if name.startswith("upload:") else b"") for root, name in store.pins()]
     while todo:
-        cid = todo.pop()
+        cid, kind = todo.pop()
         inlined = cids.identity_data(cid)
         if inlined is not None:
-            todo.extend(dagpb.links_of(cid, inlined))
+            todo.extend((link, kind) for link in dagpb.links_of(cid, inlined))
             continue
-        ref = cids.multihash(cid) + cids.varint(cids.codec(cid))
+        ref = cids.multihash(cid) + cids.varint(cids.codec(cid)) + kind
         counts[ref] += 1
         if counts[ref] == 1:
-            todo.extend(dagpb.links_of(cid, store.get_or_raise(cid)))
+            todo.extend((link, kind) for link in dagpb.links_of(cid, store.get_or_raise(cid)))
     return counts
 
 

@@ -312,12 +312,15 @@ class BlockStore:
     # -- whole DAGs
 
     def referenced(self, cid: bytes) -> bool:
-        """Whether a pinned DAG has a block with these bytes: what this node stands for, and serves.
+        """Whether a site's pinned DAG has a block with these bytes: what this node stands for, and serves.
 
-        False for inlined (identity) data: whoever asks for that has made it up.
+        False for what is only uploaded (pins named `upload:…`), and for inlined (identity) data: whoever
+        asks for that has made it up.
         """
+        from decentraspace.content import pins
+
         with self.read() as txn:
-            return self.has_refs(txn, cids.multihash(cid))
+            return pins.is_served(self, txn, cids.multihash(cid))
 
     def missing(self, root: bytes, limit: int = 1000) -> list[bytes]:
         """Blocks of the DAG that are not here and whose parents are; [] when it is whole.

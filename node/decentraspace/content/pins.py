@@ -4,6 +4,9 @@ A pin counts one reference on its root; a block that gains its first reference c
 links, and gives them back when it loses its last. The counting of a large DAG is cut into transactions;
 what is left to do is in `queue`, so that a crash in between is finished at the next start. `expanded`
 says whether a block's links were counted: a block that is referenced but not here cannot be.
+
+Uploads are kept like sites, but counted apart (`_KEPT_ONLY` ends their keys in `refs`): no record names
+them, so nobody may ask for them.
 """
 
 from __future__ import annotations
@@ -27,7 +30,14 @@ _READ = 16 * 1024 * 1024  # bytes of blocks looked through per transaction
 _PENDING, _DONE = b"pending", b"done"
 _MAX_NAME = 200
 
-Work = list[tuple[int, bytes]]  # (+1 or -1, CID), last in, first out: short however wide the DAG is
+UPLOAD = "upload:"
+"""How the names of pins start that keep content without its being served."""
+_KEPT_ONLY = b"\xff"  # no varint ends so
+
+Work = list[tuple[int, bytes, bytes]]
+"""(+1 or -1, how the key ends, CID), last in, first out: short however wide the DAG is."""
+_SIGNS = {(1, b""): b"+", (-1, b""): b"-", (1, _KEPT_ONLY): b">", (-1, _KEPT_ONLY): b"<"}
+_MEANS = {sign: meaning for meaning, sign in _SIGNS.items()}
 Failures = list[DecentraSpaceError]  # a block that is not here or malformed: the pin cannot be
 
 
@@ -41,6 +51,21 @@ def _key(root: bytes, name: str) -> bytes:
     if len(encoded) > _MAX_NAME:
         raise BadInput(f"A pin's name has more than {_MAX_NAME} bytes")
     return prefix(root) + encoded
+
+
+def _kind(name: str) -> bytes:
+    return _KEPT_ONLY if name.startswith(UPLOAD) else b""
+
+
+def is_served(store: BlockStore, txn: Any, key: bytes) -> bool:
+    """Whether a pin other than an upload's reaches the block with this multihash."""
+    cursor = txn.cursor(db=store.db["refs"])
+    more = cursor.set_range(key)
+    while more and bytes(cursor.key()).startswith(key):
+        if not bytes(cursor.key()).endswith(_KEPT_ONLY):
+            return True
+        more = cursor.next()
+    return False
 
 
 def listed(store: BlockStore, start: bytes, state: bytes = _DONE) -> list[tuple[bytes, str]]:
@@ -65,13 +90,13 @@ def pin(store: BlockStore, root: bytes, name: str) -> None:
         with store.write() as txn:
             if txn.get(key, db=store.db["pins"]) == _DONE:
                 return
-            done = not _work(store, txn, [(1, root)], failures) and not failures
+            done = not _work(store, txn, [(1, _kind(name), root)], failures) and not failures
             txn.put(key, _DONE if done else _PENDING, db=store.db["pins"])
         if done:
             return
         _drain(store, failures)
         if failures:
-            _remove(store, key, root)
+            _remove(store, key, root, _kind(name))
         else:
             with store.write() as txn:
                 txn.put(key, _DONE, db=store.db["pins"])
@@ -83,7 +108,7 @@ def unpin(store: BlockStore, root: bytes, name: str) -> None:
     """See BlockStore.unpin."""
     key = _key(root, name)
     with _counting(store):
-        _remove(store, key, root)
+        _remove(store, key, root, _kind(name))
 
 
 def recover(store: BlockStore) -> None:
@@ -91,7 +116,7 @@ def recover(store: BlockStore) -> None:
     with store.pin_lock:
         _drain(store, [])
         for root, name in listed(store, b"", _PENDING):
-            _remove(store, _key(root, name), root)
+            _remove(store, _key(root, name), root, _kind(name))
         store.unsettled = False
 
 
@@ -108,11 +133,11 @@ def _counting(store: BlockStore) -> Iterator[None]:
             raise
 
 
-def _remove(store: BlockStore, key: bytes, root: bytes) -> None:
+def _remove(store: BlockStore, key: bytes, root: bytes, kind: bytes) -> None:
     with store.write() as txn:
         if not txn.delete(key, db=store.db["pins"]):
             return
-        left = _work(store, txn, [(-1, root)], [])
+        left = _work(store, txn, [(-1, kind, root)], [])
     if left:
         _drain(store, [])
 
@@ -137,22 +162,22 @@ def _work(store: BlockStore, txn: Any, work: Work, failures: Failures) -> bool:
                 return False
             entry = queue.value()
             queue.delete()
-            work.append((1 if entry[:1] == b"+" else -1, entry[1:]))
-        change, cid = work.pop()
-        links, size = _count(store, txn, change, cid, now, failures)
-        work.extend((change, link) for link in links)
+            work.append((*_MEANS[entry[:1]], entry[1:]))
+        change, kind, cid = work.pop()
+        links, size = _count(store, txn, change, kind, cid, now, failures)
+        work.extend((change, kind, link) for link in links)
         read += size
         if read > _READ or len(work) > _OPERATIONS:
             break
     start = int.from_bytes(queue.key(), "big") + 1 if queue.last() else 0
-    for number, (change, cid) in enumerate(work, start):
-        sign = b"+" if change > 0 else b"-"
-        txn.put(number.to_bytes(8, "big"), sign + cid, db=store.db["queue"], append=True)
+    for number, (change, kind, cid) in enumerate(work, start):
+        entry = _SIGNS[change, kind] + cid
+        txn.put(number.to_bytes(8, "big"), entry, db=store.db["queue"], append=True)
     return bool(work or start)
 
 
 def _count(
-    store: BlockStore, txn: Any, change: int, cid: bytes, now: int, failures: Failures
+    store: BlockStore, txn: Any, change: int, kind: bytes, cid: bytes, now: int, failures: Failures
 ) -> tuple[list[bytes], int]:
     """Apply one reference; the links to which the change goes on, and how many bytes were read for them."""
     inlined = cids.identity_data(cid)
@@ -160,7 +185,7 @@ def _count(
         return _links(cid, inlined, failures) or [], len(inlined)
     refs = store.db["refs"]
     key = cids.multihash(cid)
-    ref = key + cids.varint(cids.codec(cid))
+    ref = key + cids.varint(cids.codec(cid)) + kind
     found = txn.get(ref, db=refs)
     count, expanded = (int.from_bytes(found[:8], "big"), found[8:] == b"\1") if found else (0, False)
     links: list[bytes] | None = []
