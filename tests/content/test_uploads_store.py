@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from decentraspace.content.uploads import LIFETIME, UploadStore
-from decentraspace.errors import Conflict, NotFound, QuotaExceeded, TooLarge
+from decentraspace.errors import Conflict, NotFound, TooLarge
 from tests.content.stores import python
 from tests.content.victims import MAX_UPLOAD, OWNER, Victims
 
@@ -213,7 +213,6 @@ def test_an_offset_that_was_told_survives_any_kill(tmp_path: Path) -> None:
             kills += 1
             messages = source.choice([0, 1, source.randrange(12)])
             acknowledged, removing, removed = offset, False, False
-            # It waits for ever once it has said that all is removed.
             said = victims.life(f"{kills} {name} {offset}", messages, source.random() * 0.01)
             for message in said:
                 match message.split():

@@ -115,8 +115,9 @@ def live_on_uploads(folder: Path, line: str) -> None:
         say(f"at {offset}")
     say(f"try remove {name}")
     store.remove(name)
-    say(f"removed {name}")
-    signal.pause()
+    while True:
+        say(f"removed {name}")
+        time.sleep(0.001)
 
 
 @contextmanager
