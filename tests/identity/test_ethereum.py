@@ -134,6 +134,14 @@ def test_other_recovery_ids_are_refused(v: int) -> None:
         recover_personal_sign(b"1", sign("1")[:64] + bytes((v,)))
 
 
+@pytest.mark.parametrize("v", [2, 3, 29, 30])
+def test_points_beyond_the_order_are_refused(v: int) -> None:
+    """Recovery ids of the curve that wallets never give; about every second small r is one's x."""
+    for r in range(1, 12):
+        with pytest.raises(BadInput):
+            recover_personal_sign(b"1", r.to_bytes(32, "big") + bytes(31) + b"\x01" + bytes((v,)))
+
+
 def test_the_other_recovery_id_names_another_wallet() -> None:
     signature = sign("1")
     assert recover_personal_sign(b"1", signature[:64] + bytes((55 - signature[64],))) != OWNER

@@ -95,6 +95,39 @@ def test_published_bad_uris_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "uri",
+    [
+        *("", ":", "a", "/a", "//a/b", "1a:b", "a b:c", "a_b:c", "\u00e4:b"),
+        *(
+            "a:%",
+            "a:%1",
+            "a:%zz",
+            "a://%2/",
+            "a:b?%",
+            "a:b#%g1",
+            "a:b#c#d",
+            "a:b|c",
+            "a:b\\c",
+            "a:<b>",
+            'a:"',
+        ),
+        *("a://h:p/", "a://h:1:2/", "a://u@v@h/", "a://[::1/", "a://::1]/", "a://[::1]x/", "a://[v1.]/"),
+        *("a://[vg.a]/", "a:[b]", "a://b/[c]", "a:b?[c]"),
+    ],
+)
+def test_what_is_no_uri(uri: str) -> None:
+    assert refusal(message(uri=uri).format()) == "malformed-message"
+    assert refusal(message(resources=(uri,)).format()) == "malformed-message"
+
+
+@pytest.mark.parametrize(
+    "domain", ["%", "a%2", "a/", "a?b", "a#b", "a b", "[::1", "[1]", "a:b:1", "a@b@c", "@", ":1"]
+)
+def test_what_is_no_authority(domain: str) -> None:
+    assert refusal(message(domain=domain).format()) == "malformed-message"
+
+
+@pytest.mark.parametrize(
     ("change", "slug"),
     [
         (lambda t: t + "\n", "malformed-message"),
