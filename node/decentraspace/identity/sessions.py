@@ -20,7 +20,7 @@ import libipld
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from decentraspace.database import open_database, reading, transaction
+from decentraspace.database import open_database
 from decentraspace.errors import BadInput, Forbidden, TooMany, Unauthorized
 from decentraspace.identity.delegation import Delegation, LoginRules
 from decentraspace.identity.ethereum import checksum_address
@@ -32,15 +32,15 @@ _CHALLENGES_MOST = 100_000
 
 MIGRATIONS = (
     """
-CREATE TABLE IF NOT EXISTS used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tokens (
+CREATE TABLE used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tokens (
     digest BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, scope TEXT NOT NULL, expires INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS users (
+CREATE TABLE users (
     owner BLOB PRIMARY KEY, tier TEXT NOT NULL DEFAULT 'free', suspended INTEGER NOT NULL DEFAULT 0,
     changed_by BLOB, changed INTEGER
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """,
 )
 
@@ -93,12 +93,10 @@ class Sessions:
         self._rules, self._audience, self._lifetime = rules, audience, token_lifetime
         self._lock = threading.Lock()
         self._db = open_database(path, MIGRATIONS)
-        with transaction(self._db):
-            fresh = secrets.token_bytes(32)
-            self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('challenge', ?)", (fresh,))
-            self._secret: bytes = self._db.execute(
-                "SELECT value FROM secrets WHERE name = 'challenge'"
-            ).fetchone()[0]
+        self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('challenge', ?)", (secrets.token_bytes(32),))
+        self._secret: bytes = self._db.execute(
+            "SELECT value FROM secrets WHERE name = 'challenge'"
+        ).fetchone()[0]
 
     def close(self) -> None:
         with self._lock:
@@ -157,7 +155,8 @@ class Sessions:
         expires = min(now + self._lifetime, verified.expires_at)
         session = Session(verified.owner, verified.key, verified.scope, expires)
         text = secrets.token_urlsafe(32)
-        with self._lock, transaction(self._db):
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM tokens WHERE expires < ?", (now,))
             self._db.execute(
                 "INSERT INTO tokens VALUES (?, ?, ?, ?, ?)",
@@ -173,7 +172,8 @@ class Sessions:
         expires = int(body.partition("x")[0], 16)
         if now >= expires:
             raise Unauthorized("The challenge has expired; ask for another", slug="expired-nonce")
-        with self._lock, transaction(self._db):
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM used WHERE expires < ?", (now,))
             if self._db.execute("SELECT COUNT(*) FROM used").fetchone()[0] >= _CHALLENGES_MOST:
                 raise TooMany("Too many logins at once; try again in some minutes")
@@ -187,7 +187,7 @@ class Sessions:
         now = int(time.time()) if now is None else now
         if len(token) > 200:
             raise Unauthorized("The access token is not valid", slug="bad-token")
-        with self._lock, reading():
+        with self._lock:
             row = self._db.execute(
                 "SELECT owner, key, scope, expires FROM tokens WHERE digest = ?", (_digest(token),)
             ).fetchone()
@@ -202,14 +202,14 @@ class Sessions:
         return Session(*row)
 
     def logout(self, token: str) -> None:
-        with self._lock, transaction(self._db):
+        with self._lock, self._db:
             self._db.execute("DELETE FROM tokens WHERE digest = ?", (_digest(token),))
 
     # -- users
 
     def tier(self, owner: bytes) -> str:
         """`free` or `paid`."""
-        with self._lock, reading():
+        with self._lock:
             row = self._db.execute("SELECT tier FROM users WHERE owner = ?", (owner,)).fetchone()
         return str(row[0]) if row else "free"
 
@@ -219,7 +219,7 @@ class Sessions:
         self._set(owner, "tier", tier, by)
 
     def suspended(self, owner: bytes) -> bool:
-        with self._lock, reading():
+        with self._lock:
             row = self._db.execute("SELECT suspended FROM users WHERE owner = ?", (owner,)).fetchone()
         return bool(row and row[0])
 
@@ -229,7 +229,8 @@ class Sessions:
     def _set(self, owner: bytes, column: str, value: object, by: bytes) -> None:
         if len(owner) != 20:
             raise BadInput(f"{checksum_address(owner)} is not an address")
-        with self._lock, transaction(self._db):
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR IGNORE INTO users (owner) VALUES (?)", (owner,))
             self._db.execute(
                 f"UPDATE users SET {column} = ?, changed_by = ?, changed = ? WHERE owner = ?",  # noqa: S608 - two fixed names
