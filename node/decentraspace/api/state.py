@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from decentraspace.database import open_database
+from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import BadInput, Conflict, TooMany, Unprocessable
 
 KEPT = 86400  # seconds an answer is repeated for its key
@@ -63,8 +63,7 @@ class State:
             raise BadInput(f"Idempotency-Key must be 1 to {_KEY_MOST} printable ASCII characters")
         now = int(time.time()) if now is None else now
         digest = hashlib.sha256(request).digest()
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM answers WHERE created < ?", (now - KEPT,))
             row = self._db.execute(
                 "SELECT request, boot, status, location, body FROM answers WHERE owner = ? AND key = ?",
@@ -91,8 +90,7 @@ class State:
 
     def finish(self, owner: bytes, key: str, answer: Answer | None) -> None:
         """Keep the answer; None gives the key free, for a request that may be tried again."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             if answer is None or len(answer.body) > _ANSWER_MOST:
                 self._db.execute("DELETE FROM answers WHERE owner = ? AND key = ?", (owner, key))
             else:
@@ -106,7 +104,7 @@ class State:
     def uploaded(self, owner: bytes, window: float, now: float | None = None) -> int:
         """Bytes that `owner` uploaded in the last `window` seconds."""
         since = int(((time.time() if now is None else now) - window) // 60)
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute(
                 "SELECT COALESCE(SUM(bytes), 0) FROM uploaded WHERE owner = ? AND minute >= ?", (owner, since)
             ).fetchone()
@@ -114,8 +112,7 @@ class State:
 
     def count_upload(self, owner: bytes, size: int, window: float, now: float | None = None) -> None:
         minute = int((time.time() if now is None else now) // 60)
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM uploaded WHERE minute < ?", (minute - int(window // 60) - 1,))
             self._db.execute(
                 "INSERT INTO uploaded VALUES (?, ?, ?) "

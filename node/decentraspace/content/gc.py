@@ -17,13 +17,14 @@ import trio
 
 from decentraspace.config import StorageConfig
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import QuotaExceeded
+from decentraspace.errors import DecentraSpaceError, QuotaExceeded
 
 log = structlog.get_logger(__name__)
 
 _BYTES = 64 * 1024 * 1024  # of blocks removed per transaction
 _FEW = 8  # blocks per transaction when there is hardly a free page left
 _PAUSE = 0.01  # seconds between batches, so that writers get their turn
+_RETRY = 10.0  # seconds after a failure, doubled with each further one
 
 
 class GcProgress(NamedTuple):
@@ -120,13 +121,25 @@ def _date(entry: bytes) -> int:
 
 
 async def run_gc(store: BlockStore, config: StorageConfig) -> None:
-    """Collect every `gc_interval` seconds, for ever."""
+    """Collect every `gc_interval` seconds, for ever; sooner again after a failure, whatever it was."""
+    failures = 0
     while True:
-        await trio.sleep(config.gc_interval)
+        wait = config.gc_interval
+        if failures:
+            wait = min(wait, _RETRY * 2 ** min(failures - 1, 16))
+        await trio.sleep(wait)
         try:
             await _run_once(store, config.gc_grace)
+            failures = 0
         except QuotaExceeded as error:
+            failures += 1
             log.error("garbage_collection_failed", reason=str(error), hint="Restart the node: it makes room.")
+        except DecentraSpaceError as error:
+            failures += 1
+            log.error("garbage_collection_failed", reason=str(error), hint=error.hint)
+        except Exception:  # the store may be of use again later, and the node is of use without collecting
+            failures += 1
+            log.exception("garbage_collection_failed")
 
 
 async def _run_once(store: BlockStore, grace: float) -> None:

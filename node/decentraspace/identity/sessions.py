@@ -13,6 +13,7 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,9 @@ import libipld
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from decentraspace.database import open_database
+from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import BadInput, Forbidden, TooMany, Unauthorized
-from decentraspace.identity.delegation import Delegation, LoginRules
+from decentraspace.identity.delegation import ALL_SITES, Delegation, LoginRules
 from decentraspace.identity.ethereum import checksum_address
 
 PROOF_DOMAIN = b"decentraspace-login-v1\0"
@@ -32,15 +33,15 @@ _CHALLENGES_MOST = 100_000
 
 MIGRATIONS = (
     """
-CREATE TABLE used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE tokens (
+CREATE TABLE IF NOT EXISTS used (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (
     digest BLOB PRIMARY KEY, owner BLOB NOT NULL, key BLOB NOT NULL, scope TEXT NOT NULL, expires INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE users (
+CREATE TABLE IF NOT EXISTS users (
     owner BLOB PRIMARY KEY, tier TEXT NOT NULL DEFAULT 'free', suspended INTEGER NOT NULL DEFAULT 0,
     changed_by BLOB, changed INTEGER
 ) WITHOUT ROWID;
-CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """,
 )
 
@@ -58,12 +59,19 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Session:
-    """Who a token speaks for. `owner`: 20 bytes; `key`: 32; `scope`: `*` or a site id."""
+    """Who a token speaks for. `owner`: 20 bytes; `key`: 32; `scope`: `*` or a site id; `issued_at`: when the
+    wallet delegated to the key, in Unix seconds."""
 
     owner: bytes
     key: bytes
     scope: str
     expires: int
+    issued_at: int = 0
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether it may do all that the wallet may, not only publish one site."""
+        return self.scope == ALL_SITES
 
 
 @dataclass(frozen=True)
@@ -87,16 +95,29 @@ def sign_proof(
 
 
 class Sessions:
-    """SQLite behind one lock; blocking, call it in a thread."""
+    """SQLite behind one lock; blocking, call it in a thread.
 
-    def __init__(self, path: Path, rules: LoginRules, audience: str, token_lifetime: int = 86400) -> None:
+    `is_revoked` is asked at every login and for every token, and must be quick.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rules: LoginRules,
+        audience: str,
+        token_lifetime: int = 86400,
+        is_revoked: Revoked = lambda owner, key, issued_at, scope: False,
+    ) -> None:
         self._rules, self._audience, self._lifetime = rules, audience, token_lifetime
+        self._is_revoked = is_revoked
         self._lock = threading.Lock()
         self._db = open_database(path, MIGRATIONS)
-        self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('challenge', ?)", (secrets.token_bytes(32),))
-        self._secret: bytes = self._db.execute(
-            "SELECT value FROM secrets WHERE name = 'challenge'"
-        ).fetchone()[0]
+        with transaction(self._db):
+            fresh = secrets.token_bytes(32)
+            self._db.execute("INSERT OR IGNORE INTO secrets VALUES ('challenge', ?)", (fresh,))
+            self._secret: bytes = self._db.execute(
+                "SELECT value FROM secrets WHERE name = 'challenge'"
+            ).fetchone()[0]
 
     def close(self) -> None:
         with self._lock:
@@ -131,7 +152,8 @@ class Sessions:
         """Check delegation and proof, use up the nonce, give a token.
 
         BadInput or Unauthorized; their slugs: malformed-message, too-large, wrong-domain, wrong-chain,
-        bad-signature, expired-delegation, wrong-audience, bad-proof, expired-nonce, replayed-nonce.
+        bad-signature, expired-delegation, wrong-audience, bad-proof, expired-nonce, replayed-nonce,
+        revoked-key.
         """
         now = int(time.time()) if now is None else now
         delegation = Delegation(message, signature)
@@ -151,17 +173,20 @@ class Sessions:
             raise Unauthorized("The session key did not sign this proof", slug="bad-proof") from error
         if self.suspended(verified.owner):
             raise Forbidden("This wallet is suspended at this node", slug="suspended")
+        self._refuse_revoked(verified.owner, verified.key, verified.issued_at, verified.scope)
         self._use(nonce, now)
         expires = min(now + self._lifetime, verified.expires_at)
-        session = Session(verified.owner, verified.key, verified.scope, expires)
+        session = Session(verified.owner, verified.key, verified.scope, expires, verified.issued_at)
         text = secrets.token_urlsafe(32)
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM tokens WHERE expires < ?", (now,))
             self._db.execute(
-                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?)",
-                (_digest(text), session.owner, session.key, session.scope, session.expires),
-            )
+                "INSERT INTO tokens (digest, owner, key, scope, expires, issued_at) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    _digest(text), session.owner, session.key, session.scope, session.expires,
+                    session.issued_at,
+                ),
+            )  # fmt: skip
         return Token(text, session)
 
     def _use(self, nonce: str, now: int) -> None:
@@ -172,8 +197,7 @@ class Sessions:
         expires = int(body.partition("x")[0], 16)
         if now >= expires:
             raise Unauthorized("The challenge has expired; ask for another", slug="expired-nonce")
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM used WHERE expires < ?", (now,))
             if self._db.execute("SELECT COUNT(*) FROM used").fetchone()[0] >= _CHALLENGES_MOST:
                 raise TooMany("Too many logins at once; try again in some minutes")
@@ -183,13 +207,13 @@ class Sessions:
                 raise Unauthorized("The challenge was used already", slug="replayed-nonce") from error
 
     def authenticate(self, token: str, now: int | None = None) -> Session:
-        """Unauthorized unless the token is one of this node's and has not expired."""
+        """Unauthorized unless the token is one of this node's, and neither it nor its key has ended."""
         now = int(time.time()) if now is None else now
         if len(token) > 200:
             raise Unauthorized("The access token is not valid", slug="bad-token")
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute(
-                "SELECT owner, key, scope, expires FROM tokens WHERE digest = ?", (_digest(token),)
+                "SELECT owner, key, scope, expires, issued_at FROM tokens WHERE digest = ?", (_digest(token),)
             ).fetchone()
         if row is None or now >= row[3]:
             raise Unauthorized(
@@ -199,17 +223,26 @@ class Sessions:
             )
         if self.suspended(row[0]):
             raise Forbidden("This wallet is suspended at this node", slug="suspended")
-        return Session(*row)
+        session = Session(*row)
+        self._refuse_revoked(session.owner, session.key, session.issued_at, session.scope)
+        return session
+
+    def _refuse_revoked(self, owner: bytes, key: bytes, issued_at: int, scope: str) -> None:
+        """Asked each time, rather than tokens deleted once: a revocation may come from any other node."""
+        if self._is_revoked(owner, key, issued_at, scope):
+            raise Unauthorized(
+                "This session key was revoked", hint="Log in anew: `decentraspace login`.", slug="revoked-key"
+            )
 
     def logout(self, token: str) -> None:
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM tokens WHERE digest = ?", (_digest(token),))
 
     # -- users
 
     def tier(self, owner: bytes) -> str:
         """`free` or `paid`."""
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute("SELECT tier FROM users WHERE owner = ?", (owner,)).fetchone()
         return str(row[0]) if row else "free"
 
@@ -219,7 +252,7 @@ class Sessions:
         self._set(owner, "tier", tier, by)
 
     def suspended(self, owner: bytes) -> bool:
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute("SELECT suspended FROM users WHERE owner = ?", (owner,)).fetchone()
         return bool(row and row[0])
 
@@ -229,8 +262,7 @@ class Sessions:
     def _set(self, owner: bytes, column: str, value: object, by: bytes) -> None:
         if len(owner) != 20:
             raise BadInput(f"{checksum_address(owner)} is not an address")
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             self._db.execute("INSERT OR IGNORE INTO users (owner) VALUES (?)", (owner,))
             self._db.execute(
                 f"UPDATE users SET {column} = ?, changed_by = ?, changed = ? WHERE owner = ?",  # noqa: S608 - two fixed names

@@ -13,16 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from decentraspace.database import open_database
+from decentraspace.database import open_database, reading, transaction
 
 MIGRATIONS = (
     """
-CREATE TABLE usage (
+CREATE TABLE IF NOT EXISTS usage (
     site TEXT NOT NULL, hour INTEGER NOT NULL, status INTEGER NOT NULL,
     requests INTEGER NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (site, hour, status)
 ) WITHOUT ROWID;
-CREATE TABLE batches (worker TEXT PRIMARY KEY, number INTEGER NOT NULL, seen INTEGER NOT NULL)
+CREATE TABLE IF NOT EXISTS batches (worker TEXT PRIMARY KEY, number INTEGER NOT NULL, seen INTEGER NOT NULL)
 WITHOUT ROWID;
 """,
 )
@@ -57,8 +57,7 @@ class UsageStore:
 
         Batches of one worker arrive in order of their numbers. Returns whether they were counted.
         """
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             last = self._db.execute("SELECT number FROM batches WHERE worker = ?", (worker,)).fetchone()
             if last is not None and number <= last[0]:
                 return False
@@ -78,7 +77,7 @@ class UsageStore:
 
     def totals(self, site: str) -> tuple[int, int]:
         """(requests, bytes) of a site since the node was set up."""
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute(
                 "SELECT COALESCE(SUM(requests), 0), COALESCE(SUM(bytes), 0) FROM usage WHERE site = ?",
                 (site,),
@@ -86,7 +85,7 @@ class UsageStore:
         return int(row[0]), int(row[1])
 
     def rows(self, site: str, since_hour: int = 0) -> list[UsageRow]:
-        with self._lock:
+        with self._lock, reading():
             found = self._db.execute(
                 "SELECT site, hour, status, requests, bytes FROM usage WHERE site = ? AND hour >= ? "
                 "ORDER BY hour, status",

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 from decentraspace.config import RecordsConfig
 from decentraspace.content import cid as cids
-from decentraspace.database import open_database
+from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import chains, codec, verdict
+from decentraspace.records.revoked import RevokedKeys
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.sponsors import Sponsors
 from decentraspace.records.state import Revoked, Version, equivocations
@@ -73,6 +74,11 @@ class Statement(NamedTuple):
         return peer_id_of(self.key)
 
 
+def _subject(body: NodeAnnouncement | Receipt) -> tuple[bytes, int]:
+    """(what a node states something about, rank among its statements about it)."""
+    return (b"", body.seq) if isinstance(body, NodeAnnouncement) else (body.root, body.created)
+
+
 _COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused"
 
 
@@ -84,6 +90,8 @@ class RecordStore:
         self._lock = threading.RLock()
         self._db = open_database(path, MIGRATIONS)
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
+        self._revoked = RevokedKeys(self._db, self._lock)
+        self.is_revoked = self._revoked.is_revoked
 
     def close(self) -> None:
         with self._lock:
@@ -91,8 +99,7 @@ class RecordStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             yield self._db
 
     # -- taking records
@@ -118,11 +125,17 @@ class RecordStore:
                 with self._transaction():
                     self._sponsors.refused(error.sponsor, now)
             raise
+        # What a joining node fetches is dated by its sponsors over all the past.
+        day = decoded.at if joining else now
         with self._transaction() as db:
+            if self._is_stale(db, verified):
+                # Not charged: anybody who kept a node's old statements could use up its quota with them.
+                return AddResult("stale", verified)
             if not local:
-                # What a joining node fetches is dated by its sponsors over all the past.
-                self._sponsors.charge(decoded.sponsor, decoded.at if joining else now, len(envelope))
-            return self._store(db, verified, decoded, now)
+                self._sponsors.charge(decoded.sponsor, day, len(envelope))
+            result, judged = self._store(db, verified, decoded, now)
+            self._sponsors.worked(decoded.sponsor, day, judged)
+            return result
 
     def add_many(
         self, envelopes: Sequence[bytes], *, now: int, joining: bool = False
@@ -137,25 +150,21 @@ class RecordStore:
         return results
 
     def _known(self, cid: bytes) -> VerifiedRecord | None:
-        with self._lock:
+        with self._lock, reading():
             row = self._db.execute("SELECT envelope FROM records WHERE cid = ?", (cid,)).fetchone()
         return verdict.verify(codec.decode_envelope(row[0]).record, self.rules) if row else None
 
     def _store(
         self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope, now: int
-    ) -> AddResult:
+    ) -> tuple[AddResult, int]:
+        """What changed, and how many versions were judged for it."""
         body = record.body
-        if isinstance(body, NodeAnnouncement | Receipt):
-            about = b"" if isinstance(body, NodeAnnouncement) else body.root
-            rank = body.seq if isinstance(body, NodeAnnouncement) else body.created
-            if not self._replace_statement(db, record, about, rank):
-                return AddResult("stale", record)
         added = db.execute(
             "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)",
             (record.cid, record.kind, record.key, envelope.raw, now),
         ).rowcount
         if not added:
-            return AddResult("known", record)  # another thread was faster
+            return AddResult("known", record), 0  # another thread was faster
         settled = chains.Settled([], 0)
         if isinstance(body, SiteManifest):
             flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
@@ -174,7 +183,9 @@ class RecordStore:
                 (record.cid, body.owner, *revoked),
             )
             settled = chains.added_revocation(db, body.owner, revoked)
-        self._sponsors.worked(envelope.sponsor, now, settled.judged)
+            self._revoked.forget()
+        else:
+            self._replace_statement(db, record, body)
         heads, removed = [], []
         for site, channel in settled.changed:
             head = self.head(site, channel)
@@ -182,27 +193,35 @@ class RecordStore:
                 heads.append(head)
             else:
                 removed.append((site, channel))
-        return AddResult("accepted", record, tuple(heads), tuple(removed))
+        return AddResult("accepted", record, tuple(heads), tuple(removed)), settled.judged
+
+    def _is_stale(self, db: sqlite3.Connection, record: VerifiedRecord) -> bool:
+        """Whether that node's newest statement about the thing is here; ties go to the lower CID."""
+        if not isinstance(record.body, NodeAnnouncement | Receipt):
+            return False
+        about, rank = _subject(record.body)
+        old = db.execute(
+            "SELECT rank, cid FROM statements WHERE kind = ? AND key = ? AND about = ?",
+            (record.kind, record.key, about),
+        ).fetchone()
+        return old is not None and (-old[0], old[1]) < (-rank, record.cid)
 
     def _replace_statement(
-        self, db: sqlite3.Connection, record: VerifiedRecord, about: bytes, rank: int
-    ) -> bool:
-        """Keep the newest statement of a node about a thing; ties go to the lower CID."""
+        self, db: sqlite3.Connection, record: VerifiedRecord, body: NodeAnnouncement | Receipt
+    ) -> None:
+        about, rank = _subject(body)
         where = (record.kind, record.key, about)
-        old = db.execute(
-            "SELECT rank, cid FROM statements WHERE kind = ? AND key = ? AND about = ?", where
-        ).fetchone()
-        if old is not None:
-            if (-old[0], old[1]) <= (-rank, record.cid):
-                return False
-            db.execute("DELETE FROM records WHERE cid = ?", (old[1],))
+        db.execute(
+            "DELETE FROM records WHERE cid = "
+            "(SELECT cid FROM statements WHERE kind = ? AND key = ? AND about = ?)",
+            where,
+        )
         db.execute("INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?)", (*where, rank, record.cid))
-        return True
 
     # -- questions
 
     def _all(self, query: str, *arguments: Any) -> list[Any]:
-        with self._lock:
+        with self._lock, reading():
             return self._db.execute(query, arguments).fetchall()
 
     def head(self, site_id: str, channel: str = PRODUCTION) -> SiteHead | None:
@@ -287,7 +306,7 @@ class RecordStore:
 
     def envelopes(self, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are here, in the order asked."""
-        with self._lock:
+        with self._lock, reading():
             found = [
                 self._db.execute("SELECT envelope FROM records WHERE cid = ?", (i,)).fetchone() for i in ids
             ]
