@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from decentraspace.records.state import Revoked, Version, Voids, objection, standing
@@ -95,6 +95,11 @@ def settle(db: sqlite3.Connection, cids: Iterable[bytes]) -> Settled:
                 ).fetchall()
             )
     return Settled([channel for channel in channels if _set_head(db, *channel)], judged)
+
+
+def standing_against(db: sqlite3.Connection, owner: bytes, site: str, key: bytes) -> Collection[Revoked]:
+    """Revocations of `key` that stand for `site`; for all sites alike where `site` is ""."""
+    return _Voids(db).of(owner, site, key).get(key, ())
 
 
 class _Voids:

@@ -1,0 +1,43 @@
+"""Which session keys were taken back, for those who ask at every request: remembered until that changes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+from decentraspace.records.chains import standing_against
+
+_REMEMBERED = 10_000  # keys
+_NEVER = -1
+_EVERYWHERE = "*"
+
+
+class RevokedKeys:
+    """Of one record store, whose connection and lock it uses."""
+
+    def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
+        self._db, self._lock = db, lock
+        self._newest: dict[tuple[bytes, bytes, str], int] = {}
+
+    def is_revoked(self, owner: bytes, key: bytes, issued_at: int, scope: str = _EVERYWHERE) -> bool:
+        """Whether `key`, delegated at `issued_at` (Unix seconds), lost all that `scope` lets it do.
+
+        `scope`: `*` or a site id. A revocation for one site leaves a key of all sites its others.
+        """
+        where = (owner, key, scope)
+        newest = self._newest.get(where)
+        if newest is None:
+            # Under the lock, which a writer holds until its transaction has ended: what is remembered here
+            # was not overtaken by a revocation that is being stored.
+            with self._lock:
+                site = "" if scope == _EVERYWHERE else scope
+                found = standing_against(self._db, owner, site, key)
+                newest = max((revoked.issued_at for revoked in found), default=_NEVER)
+                if len(self._newest) >= _REMEMBERED:
+                    self._newest.clear()
+                self._newest[where] = newest
+        return newest > issued_at
+
+    def forget(self) -> None:
+        """To be called in the transaction that stores a revocation."""
+        self._newest.clear()
