@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from decentraspace.records.schema import Revocation
 from decentraspace.records.signing import sign_revocation
@@ -115,8 +117,112 @@ async def test_tampered_logins(
     body = Person(node).login_body((await client.get(LOGIN)).json(), **changes)
     answer = await client.post(LOGIN, json=body)
     assert answer.status_code == status, answer.text
+    assert slug(answer)
     assert answer.json()["status"] == status
     assert "token" not in answer.json()
+
+
+ODD = [
+    "",
+    "\x00",
+    "\ud800",
+    "\u20ac" * 50,
+    "x" * 60_000,
+    None,
+    True,
+    -1,
+    10**400,
+    1.5,
+    [],
+    ["x"],
+    {},
+    {"x": []},
+]
+
+
+@pytest.mark.parametrize("field", ["message", "signature", "nonce", "audience", "issued_at", "proof"])
+async def test_nothing_in_a_login_is_more_than_a_refusal(
+    client: httpx.AsyncClient, node: SmallNode, field: str
+) -> None:
+    body = Person(node).login_body((await client.get(LOGIN)).json())
+    for value in ODD:
+        answer = await send(client, {**body, field: value})
+        assert answer.status_code in (400, 401), (value, answer.text)
+        assert slug(answer)
+    missing = await send(client, {name: given for name, given in body.items() if name != field})
+    assert (missing.status_code, slug(missing)) == (400, "bad-input")
+    assert field in missing.json()["detail"]
+    # None of it used the challenge up.
+    assert (await send(client, body)).status_code == 200
+
+
+async def send(client: httpx.AsyncClient, body: Any) -> httpx.Response:
+    """As ASCII: httpx would refuse to send half a surrogate pair, an attacker does not."""
+    return await client.post(
+        LOGIN, content=json.dumps(body).encode("ascii"), headers={"Content-Type": "application/json"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "media", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"null", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b'"login"', "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"[" * 5000, "application/json", 400),
+        (b'{"issued_at": NaN}', "application/json", 400),
+        (b'{"issued_at": ' + b"9" * 10_000 + b"}", "application/json", 400),
+        (b" " * 70_000, "application/json", 413),
+        (b"{}", "text/plain", 415),
+        (b"nonce=x", "application/x-www-form-urlencoded", 415),
+    ],
+)
+async def test_bodies_that_are_no_login(
+    client: httpx.AsyncClient, content: bytes, media: str, status: int
+) -> None:
+    answer = await client.post(LOGIN, content=content, headers={"Content-Type": media})
+    assert answer.status_code == status, answer.text
+    assert slug(answer)
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_other_methods(client: httpx.AsyncClient, method: str) -> None:
+    answer = await client.request(method, LOGIN)
+    assert answer.status_code == 405
+    assert slug(answer)
+    assert {"GET", "POST", "DELETE"} <= set(answer.headers["allow"].split(", "))
+
+
+async def test_the_signature_with_or_without_0x(client: httpx.AsyncClient, node: SmallNode) -> None:
+    person = Person(node)
+    plain = person.delegation.signature.hex()
+    for signature in (plain, plain.upper(), "0x" + plain.upper()):
+        body = person.login_body((await client.get(LOGIN)).json(), signature=signature)
+        assert (await client.post(LOGIN, json=body)).status_code == 200
+    for signature in ("0X" + plain, "0x" + plain[:-1], " " + plain, plain + "\n", plain[:-1] + "\u0661"):
+        body = person.login_body((await client.get(LOGIN)).json(), signature=signature)
+        answer = await client.post(LOGIN, json=body)
+        assert (answer.status_code, slug(answer)) == (400, "bad-input")
+
+
+async def test_logins_at_once_with_one_nonce_give_one_token(
+    client: httpx.AsyncClient, node: SmallNode
+) -> None:
+    body = Person(node).login_body((await client.get(LOGIN)).json())
+    answers: list[httpx.Response] = []
+
+    async def log_in() -> None:
+        answers.append(await client.post(LOGIN, json=body))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(log_in)
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
+    assert {slug(answer) for answer in answers if answer.status_code == 401} == {"replayed-nonce"}
 
 
 async def test_a_stolen_delegation_is_useless_without_its_key(
@@ -136,6 +242,7 @@ async def test_tokens_that_are_none(client: httpx.AsyncClient, header: str) -> N
     answer = await client.get("/auth/tier/", headers={"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    assert slug(answer)
 
 
 async def test_tiers_are_set_by_administrators_only(make_node: Callable[..., SmallNode]) -> None:
