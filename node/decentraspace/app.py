@@ -29,7 +29,7 @@ from decentraspace.content.gc import run_gc
 from decentraspace.content.uploads import UploadStore
 from decentraspace.errors import ConfigError, DecentraSpaceError
 from decentraspace.gateway.control import ControlServer
-from decentraspace.gateway.process import serve_gateway
+from decentraspace.gateway.process import serve_gateway_and_control
 from decentraspace.hosting import Hosting
 from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
@@ -69,7 +69,11 @@ class Node:
             self.records = RecordStore(data / "records.sqlite", self.rules, config.records)
             self._closing.callback(self.records.close)
             self.sessions = Sessions(
-                data / "sessions.sqlite", self.rules, self.key.peer_id, config.api.token_lifetime
+                data / "sessions.sqlite",
+                self.rules,
+                self.key.peer_id,
+                config.api.token_lifetime,
+                self.records.is_revoked,
             )
             self._closing.callback(self.sessions.close)
             self.usage = UsageStore(data / "usage.sqlite")
@@ -118,10 +122,9 @@ class Node:
                 resolve=self.hosting.resolve_host,
                 usage=self._on_usage,
             )
-            await nursery.start(control.run)
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
-            await nursery.start(serve_gateway, self.config)
+            await nursery.start(serve_gateway_and_control, self.config, control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)
             nursery.start_soon(self._announce)
@@ -175,8 +178,9 @@ class Node:
         return [Provider(n.body.gateway, n.peer_id) for n in nodes]
 
     async def _on_usage(self, worker: str, number: int, rows: list[UsageRow]) -> None:
-        await trio.to_thread.run_sync(self.usage.add_batch, worker, number, rows)
-        await self.plugins.call("usage_recorded", rows=rows)
+        if await trio.to_thread.run_sync(self.usage.add_batch, worker, number, rows):
+            # Not for a batch that was counted before: who bills would bill it twice.
+            await self.plugins.call("usage_recorded", rows=rows)
 
 
 @contextmanager

@@ -13,14 +13,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import libipld
+import structlog
 
-from decentraspace.errors import BadInput
+from decentraspace.errors import BadInput, DecentraSpaceError
 from decentraspace.ledger.usage import UsageRow
+
+log = structlog.get_logger(__name__)
 
 MAX_FRAME = 4 * 1024 * 1024
 _AT_ONCE = 256  # requests of one worker
@@ -47,7 +51,7 @@ class ControlClient:
     def __init__(self, path: str) -> None:
         self._path = path
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._waiting: dict[int, tuple[asyncio.StreamWriter, asyncio.Future[bool]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
         self._reader_task: asyncio.Task[None] | None = None
@@ -58,12 +62,12 @@ class ControlClient:
             async with asyncio.timeout(deadline):
                 writer = await self._connected()
                 number = next(self._numbers)
-                answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+                answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                self._waiting[number] = writer, answer
                 try:
                     writer.write(encode({"i": number, "op": operation, **arguments}))
                     await writer.drain()
-                    ok: bool = await answer
-                    return ok
+                    return await answer
                 finally:
                     self._waiting.pop(number, None)
         except (OSError, TimeoutError):
@@ -81,13 +85,13 @@ class ControlClient:
             while True:
                 length = int.from_bytes(await reader.readexactly(4), "big")
                 message = decode(await reader.readexactly(length))
-                waiting = self._waiting.get(message["i"])
+                _, waiting = self._waiting.get(message["i"], (None, None))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message.get("ok") is True)
         except (OSError, asyncio.IncompleteReadError, BadInput):
             writer.close()
-            for waiting in self._waiting.values():
-                if not waiting.done():
+            for asked, waiting in self._waiting.values():
+                if asked is writer and not waiting.done():
                     waiting.set_result(False)
 
 
@@ -167,5 +171,9 @@ class ControlServer:
                     await self._usage(worker, number, [UsageRow(*row) for row in rows])
                     return True
         except (BadInput, TypeError):
+            return False
+        except (DecentraSpaceError, sqlite3.Error, OSError) as error:
+            # Such as a full disk. The worker asks again; the node has other things to do than to end of it.
+            log.warning("gateway_request_failed", op=message.get("op"), reason=str(error))
             return False
         return False

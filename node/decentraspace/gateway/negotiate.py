@@ -5,12 +5,14 @@ from __future__ import annotations
 import mimetypes
 import re
 from functools import lru_cache
+from urllib.parse import quote
 
 COMPRESSIBLE = re.compile(
     r"(?:text/.*|application/(?:javascript|json|xml|wasm|manifest\+json|ld\+json|atom\+xml|rss\+xml|x-ndjson)"
     r"|image/(?:svg\+xml|bmp|x-icon|vnd\.microsoft\.icon)|font/(?:ttf|otf)|application/.*\+(?:json|xml))(?:;.*)?"
 )
 _ENCODINGS = ("br", "zstd", "gzip")  # in the order we like them
+_IN_QUERY = "%/?:@!$&'()*+,;=-._~[]"  # what stays as it is; anything else is percent-encoded
 _TYPES = {
     ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json",
     ".map": "application/json", ".wasm": "application/wasm", ".svg": "image/svg+xml", ".webp": "image/webp",
@@ -77,10 +79,18 @@ def etag_matches(header: str, etag: str) -> bool:
     return any(part.strip().removeprefix("W/") == plain for part in header[:4096].split(","))
 
 
+def with_query(location: str, query: str) -> str:
+    """`location` with the request's query, unless it brings one of its own."""
+    place, hash_mark, fragment = location.partition("#")
+    if not query or "?" in place:
+        return location
+    return f"{place}?{quote(query, safe=_IN_QUERY)}{hash_mark}{fragment}"
+
+
 def single_range(header: str, size: int) -> tuple[int, int] | bool | None:
     """(start, end exclusive) of a one-part byte range; None to ignore the header (malformed, several parts);
     False when nothing of it can be had (416)."""
-    found = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header)
+    found = re.fullmatch(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header, re.IGNORECASE)
     if found is None or not (found[1] or found[2]):
         return None
     if not found[1]:

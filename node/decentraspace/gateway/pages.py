@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from itertools import islice
 from urllib.parse import quote
 
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import DirEntry
 
+LISTED = 10_000  # entries; a directory may have millions
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222;"
     "background:#fff}"
@@ -33,12 +35,15 @@ def error(status: int, title: str, detail: str) -> bytes:
 
 
 def listing(path: str, root: bytes, entries: Iterable[DirEntry]) -> bytes:
-    """A directory without an index file."""
+    """A directory without an index file; at most `LISTED` of its entries."""
+    shown = list(islice(entries, LISTED + 1))
     rows = [
         f'<tr><td><a href="{escape(quote("./" + entry.name))}">{escape(entry.name)}</a></td>'
         f'<td class="n">{_size(entry.tsize)}</td></tr>'
-        for entry in sorted(entries, key=lambda e: e.name)
+        for entry in sorted(shown[:LISTED], key=lambda e: e.name)
     ]
+    if len(shown) > LISTED:
+        rows.append(f"<tr><td>More than {LISTED} entries: the rest is not shown.</td><td></td></tr>")
     up = "" if path in ("", "/") else '<tr><td><a href="../">..</a></td><td></td></tr>'
     body = (
         f"<h1>{escape(path or '/')}</h1><p><code>{cids.to_text(root)}</code></p>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import trio
 
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
+from decentraspace.gateway.control import ControlServer
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1
-_START_DEADLINE = 20.0  # seconds
+_START_DEADLINE = 60.0  # seconds
 _STOP_DEADLINE = 5.0
 _RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
+_CONNECTIONS_MOST = 16_384
+_HEADERS_MOST = 64 * 1024  # bytes of a request's line and headers; what is longer is answered with 431
+_HEADERS_WITHIN = 15.0  # seconds from the first byte of a request to the last of its headers
 
 
 def die_with_parent() -> None:
@@ -39,6 +44,30 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it ended before the call
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def serve_gateway_and_control(
+    config: Config,
+    control: ControlServer,
+    *,
+    task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the gateway and the socket its workers report to, until cancelled.
+
+    The socket outlives the workers: when they are told to end, they hand over what they have counted.
+    """
+    async with trio.open_nursery() as nursery:
+        shielded = trio.CancelScope(shield=True)
+
+        async def answer_workers(*, task_status: TaskStatus[None]) -> None:
+            with shielded:
+                await control.run(task_status=task_status)
+
+        await nursery.start(answer_workers)
+        try:
+            await serve_gateway(config, task_status=task_status)
+        finally:
+            shielded.cancel()
 
 
 async def serve_gateway(config: Config, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -100,16 +129,21 @@ async def _process(environment: dict[str, str], *, task_status: TaskStatus[trio.
 
 
 async def _answers(process: trio.Process, host: str, port: int) -> bool:
+    """Wait for a worker's first answer. A connection alone says nothing: it waits in the backlog."""
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     with trio.move_on_after(_START_DEADLINE):
         while process.returncode is None:
             try:
-                stream = await trio.open_tcp_stream(target, port)
-            except OSError:
+                async with await trio.open_tcp_stream(target, port) as stream:
+                    # What is neither counted nor looked up.
+                    await stream.send_all(
+                        b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                    )
+                    with trio.move_on_after(1.0):
+                        if (await stream.receive_some(4096)).startswith(b"HTTP/1.1 204"):
+                            return True
+            except (OSError, trio.BrokenResourceError):
                 await trio.sleep(0.02)
-                continue
-            await stream.aclose()
-            return True
     return False
 
 
@@ -138,8 +172,12 @@ def main() -> Any:
     threading.Thread(target=_end_with_input, daemon=True).start()
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings, HTTP2Settings
     from granian.log import LogLevels
 
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     host, port, workers = json.loads(os.environ["DECENTRASPACE_GATEWAY_LISTEN"])
     return Granian(
         "decentraspace.gateway.worker:create",
@@ -150,9 +188,17 @@ def main() -> Any:
         interface=Interfaces.RSGI,
         loop=Loops.asyncio,
         http=HTTPModes.auto,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(_HEADERS_WITHIN * 1000), max_buffer_size=_HEADERS_MOST
+        ),
+        http2_settings=HTTP2Settings(
+            max_headers_size=_HEADERS_MOST, keep_alive_interval=30_000, keep_alive_timeout=20_000
+        ),
         websockets=False,
         backlog=4096,
-        backpressure=512,
+        # Connections at once of one worker, idle ones included: few would let anybody keep all others out.
+        # A large body takes up to three files more.
+        backpressure=max(64, min(_CONNECTIONS_MOST, files // 4 - 64)),
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
         respawn_interval=0.5,

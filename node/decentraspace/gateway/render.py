@@ -7,6 +7,8 @@ sent leaf by leaf. BlockMissing asks the caller to get the block and try again.
 from __future__ import annotations
 
 import gzip
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -55,16 +57,42 @@ class _Rules(NamedTuple):
     headers: tuple[rules.HeaderRule, ...]
 
 
-_IMMUTABLE = "public, max-age=29030400, immutable"
-_MUTABLE = "public, max-age=0, must-revalidate"
+IMMUTABLE = "public, max-age=29030400, immutable"
+MUTABLE = "public, max-age=0, must-revalidate"
 _NO_RULES = _Rules((), ())
+
+
+class Variants:
+    """Bodies by entity tag: a body compressed once serves every path it is found under, such as all those
+    of a single-page application. Thread-safe. `most`: bytes kept."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, etag: str, make: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            if (found := self._kept.get(etag)) is not None:
+                self._kept.move_to_end(etag)
+                return found
+        made = make()
+        with self._lock:
+            if etag not in self._kept and len(made) <= self._most // 8:
+                self._kept[etag] = made
+                self._size += len(made)
+                while self._size > self._most:
+                    self._size -= len(self._kept.popitem(last=False)[1])
+            return self._kept.get(etag, made)
 
 
 class Renderer:
     """Bound to a way of reading blocks (which verifies). One per worker."""
 
-    def __init__(self, get: GetBlock) -> None:
+    def __init__(self, get: GetBlock, variants_bytes: int) -> None:
         self._get = get
+        self._variants = Variants(variants_bytes)
         self._rules: Callable[[bytes], _Rules] = lru_cache(maxsize=512)(self._load_rules)
 
     def render(self, root: bytes, path: str, mode: Mode, encoding: str) -> Page:
@@ -72,14 +100,17 @@ class Renderer:
         try:
             return self._render(root, path, mode, encoding)
         except NotFound as error:
-            return _error(404, "Not found", str(error), mode)
+            cache = "public, max-age=60" if mode.immutable else "no-cache"
+            return error_page(404, "Not found", str(error), [("cache-control", cache)])
         except BadInput as error:
-            return _error(500, "This site has a fault", str(error), mode)
+            return error_page(500, "This site has a fault", str(error), [("cache-control", "no-cache")])
 
     def _render(self, root: bytes, path: str, mode: Mode, encoding: str) -> Page:
         segments = [part for part in path.split("/") if part]
         if any(part in (".", "..") or "\0" in part for part in segments):
             raise NotFound("Paths go down only")
+        if len(segments) > reader.MAX_PATH:
+            raise NotFound(f"A path has at most {reader.MAX_PATH} parts")
         clean = "/" + "/".join(segments) + ("/" if path.endswith("/") and segments else "")
         found = self._rules(root) if mode.origin else _NO_RULES
         match = rules.find_redirect(found.redirects, clean)
@@ -113,6 +144,8 @@ class Renderer:
             return self._directory(root, stat, segments, clean, mode, encoding, found)
         if stat.kind == "node":
             return self._node(stat, mode)
+        if segments and clean.endswith("/"):
+            return None  # a file is no folder: what it links to would be looked for in the wrong place
         return self._file(stat, segments[-1] if segments else "", clean, mode, encoding, found)
 
     def _directory(
@@ -134,10 +167,11 @@ class Renderer:
             return self._file(index, "index.html", clean, mode, encoding, found)
         if not mode.autoindex or rules.find_redirect(found.redirects, clean) is not None:
             return None
-        body = pages.listing("/" + "/".join(segments), stat.cid, reader.list_directory(self._get, stat.cid))
+        path = "/" + "/".join(segments)
+        body = pages.listing(path, stat.cid, reader.list_directory(self._get, stat.cid))
         etag = f'"DirIndex-{cids.to_text(stat.cid)}"'
         headers = _headers("text/html; charset=utf-8", etag, mode, found, clean)
-        return _with_body(200, headers, body, etag, encoding, compressible=True)
+        return self._with_body(200, headers, body, f'"{path}{etag}"', etag, encoding)
 
     def _file_at(self, root: bytes, path: list[str]) -> Stat | None:
         try:
@@ -161,12 +195,29 @@ class Renderer:
             start = next(reader.iter_file(self._get, stat.cid, 0, 512), b"")
             headers = _headers(negotiate.content_type(name, start), etag, mode, found, clean)
             return Page(status, [*headers, ("accept-ranges", "bytes")], None, etag, stat.size, stat.cid)
-        body = b"".join(reader.iter_file(self._get, stat.cid))
+        body = self._variants.get(etag, lambda: b"".join(reader.iter_file(self._get, stat.cid)))
         kind = negotiate.content_type(name, body[:512])
         headers = [*_headers(kind, etag, mode, found, clean), ("accept-ranges", "bytes")]
-        return _with_body(
-            status, headers, body, etag, encoding, compressible=bool(negotiate.COMPRESSIBLE.fullmatch(kind))
-        )
+        # By what is declared: a site's own rule may have named another type.
+        if not negotiate.COMPRESSIBLE.fullmatch(dict(headers)["content-type"]):
+            return Page(status, headers, body, etag, len(body))
+        return self._with_body(status, headers, body, etag, etag, encoding)
+
+    def _with_body(
+        self, status: int, headers: Headers, body: bytes, key: str, etag: str, encoding: str
+    ) -> Page:
+        """`key`: names these bytes among all there are."""
+        if len(body) < _COMPRESS_FROM:
+            return Page(status, headers, body, etag, len(body))
+        headers = [*headers, ("vary", "Accept-Encoding")]
+        if encoding == "identity":
+            return Page(status, headers, body, etag, len(body))
+        packed = self._variants.get(f"{key}.{encoding}", lambda: _compress(body, encoding))
+        if len(packed) >= len(body):
+            return Page(status, headers, body, etag, len(body))
+        etag = f'{etag[:-1]}.{encoding}"'
+        headers = [(k, etag if k == "etag" else v) for k, v in headers if k != "accept-ranges"]
+        return Page(status, [*headers, ("content-encoding", encoding)], packed, etag, len(packed))
 
     def _node(self, stat: Stat, mode: Mode) -> Page:
         body = self._get(stat.cid)
@@ -181,9 +232,7 @@ class Renderer:
 
     def _follow(self, root: bytes, match: rules.Match, mode: Mode, encoding: str, found: _Rules) -> Page:
         if match.status in rules.REDIRECT_STATUS:
-            # What a placeholder took from the path is a visitor's text: it must not end the header line.
-            to = quote(match.to, safe="/:?#[]@!$&'()*+,;=~%-._")
-            return _redirect(match.status, to if to.startswith("http") else mode.prefix + to, mode)
+            return _redirect(match.status, match.to, mode)
         segments = [part for part in match.to.split("/") if part]
         stat = self._file_at(root, segments) or self._file_at(root, [*segments, "index.html"])
         if stat is None:
@@ -205,7 +254,7 @@ def _headers(kind: str, etag: str, mode: Mode, found: _Rules, path: str) -> Head
     own = {
         "content-type": kind,
         "etag": etag,
-        "cache-control": _IMMUTABLE if mode.immutable else _MUTABLE,
+        "cache-control": IMMUTABLE if mode.immutable else MUTABLE,
         "x-content-type-options": "nosniff",
     }
     own.update(rules.headers_for(found.headers, path))
@@ -214,22 +263,6 @@ def _headers(kind: str, etag: str, mode: Mode, found: _Rules, path: str) -> Head
         own["content-security-policy"] = "sandbox"
         own["access-control-allow-origin"] = "*"
     return list(own.items())
-
-
-def _with_body(
-    status: int, headers: Headers, body: bytes, etag: str, encoding: str, *, compressible: bool
-) -> Page:
-    if not compressible or len(body) < _COMPRESS_FROM:
-        return Page(status, headers, body, etag, len(body))
-    headers = [*headers, ("vary", "Accept-Encoding")]
-    if encoding == "identity":
-        return Page(status, headers, body, etag, len(body))
-    packed = _compress(body, encoding)
-    if len(packed) >= len(body):
-        return Page(status, headers, body, etag, len(body))
-    etag = f'{etag[:-1]}.{encoding}"'
-    headers = [(k, etag if k == "etag" else v) for k, v in headers if k != "accept-ranges"]
-    return Page(status, [*headers, ("content-encoding", encoding)], packed, etag, len(packed))
 
 
 def _compress(body: bytes, encoding: str) -> bytes:
@@ -241,15 +274,12 @@ def _compress(body: bytes, encoding: str) -> bytes:
 
 
 def _redirect(status: int, to: str, mode: Mode) -> Page:
-    cache = _IMMUTABLE if mode.immutable else _MUTABLE
+    cache = IMMUTABLE if mode.immutable else MUTABLE
     return Page(status, [("cache-control", cache)], b"", location=to)
 
 
-def _error(status: int, title: str, detail: str, mode: Mode) -> Page:
+def error_page(status: int, title: str, detail: str, headers: Headers) -> Page:
+    """A page of the gateway's own."""
     body = pages.error(status, title, detail)
-    headers = [
-        ("content-type", "text/html; charset=utf-8"),
-        ("cache-control", "public, max-age=60" if mode.immutable else "no-cache"),
-        ("x-content-type-options", "nosniff"),
-    ]
-    return Page(status, headers, body, "", len(body))
+    plain = [("content-type", "text/html; charset=utf-8"), ("x-content-type-options", "nosniff")]
+    return Page(status, [*plain, *headers], body, "", len(body))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from decentraspace.errors import BadInput
 
@@ -17,20 +18,53 @@ MAX_RULES = 2000
 REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 REWRITE_STATUS = frozenset({200, 404, 410, 451})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-# What the server decides alone: framing, encoding, connection, and whose cookies they are.
+_PLACEHOLDER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_IN_URL = "/:?#[]@!$&'()*+,;=~%-._"
+# What the server decides alone: framing, encoding, connection, and cookies, which sites share; and what
+# orders a server in front about.
 _NOT_ALLOWED = frozenset(
     {
-        "accept-ranges", "age", "allow", "alt-svc", "connection", "content-encoding", "content-length",
-        "content-range", "date", "etag", "host", "keep-alive", "proxy-authenticate", "server", "set-cookie",
-        "te", "trailer", "transfer-encoding", "upgrade", "x-ipfs-path", "x-ipfs-roots",
+        "accept-ranges", "age", "allow", "alt-svc", "clear-site-data", "connection", "content-encoding",
+        "content-length", "content-range", "date", "etag", "host", "keep-alive", "location",
+        "proxy-authenticate", "proxy-connection", "server", "set-cookie", "set-cookie2", "te", "trailer",
+        "transfer-encoding", "upgrade", "vary", "x-ipfs-path", "x-ipfs-roots", "x-sendfile",
     }
 )  # fmt: skip
+
+
+class Pattern(NamedTuple):
+    """`/a/:name/*` by segments, so that a match takes one look at each, whatever the rule's author wrote.
+
+    `rest`: None, or how the remainder has to begin when the pattern ends in `*`.
+    """
+
+    segments: tuple[str, ...]
+    rest: str | None
+
+    def match(self, parts: Sequence[str]) -> dict[str, str] | None:
+        """What the placeholders and `splat` stand for; None when a path, split at "/", is not matched."""
+        count = len(self.segments)
+        if len(parts) < count or (self.rest is None and len(parts) != count):
+            return None
+        values: dict[str, str] = {}
+        for segment, part in zip(self.segments, parts, strict=False):
+            if segment.startswith(":") and part:
+                values[segment[1:]] = part
+            elif segment != part:
+                return None
+        if self.rest is not None:
+            # "/a/*" is also what "/a" is asked under.
+            remainder = "/".join(parts[count:])
+            if not remainder.startswith(self.rest):
+                return None
+            values["splat"] = remainder[len(self.rest) :]
+        return values
 
 
 class Redirect(NamedTuple):
     """`to`: a path or an absolute URL, with :placeholders and :splat; `forced`: even over a file that is there."""
 
-    pattern: re.Pattern[str]
+    pattern: Pattern
     to: str
     status: int
     forced: bool
@@ -43,7 +77,7 @@ class Match(NamedTuple):
 
 
 class HeaderRule(NamedTuple):
-    pattern: re.Pattern[str]
+    pattern: Pattern
     headers: tuple[tuple[str, str], ...]
 
 
@@ -79,15 +113,22 @@ def parse_redirects(text: bytes) -> tuple[Redirect, ...]:
 def find_redirect(rules: Sequence[Redirect], path: str) -> Match | None:
     """The first rule for `path` (decoded, starts with /), its placeholders filled in."""
     for rule in rules:
-        found = rule.pattern.fullmatch(path)
+        found = rule.pattern.match(path)
         if found is not None:
-            return Match(_fill(rule.to, found.groupdict()), rule.status, rule.forced)
+            return Match(_fill(rule, found), rule.status, rule.forced)
     return None
 
 
-def _fill(to: str, values: dict[str, str | None]) -> str:
+def _fill(rule: Redirect, values: dict[str, str]) -> str:
+    """A path to be looked up, decoded; or what Location says, where a visitor's text must stay what it is:
+    no query, no other host, no end of the header line."""
+    rewrite = rule.status in REWRITE_STATUS
+    to = unquote(re.split(r"[?#]", rule.to)[0]) if rewrite else quote(rule.to, safe=_IN_URL)
+
     def value(match: re.Match[str]) -> str:
-        return (values[match[1]] or "") if match[1] in values else match[0]
+        if match[1] not in values:
+            return match[0]
+        return values[match[1]] if rewrite else quote(values[match[1]])
 
     return re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", value, to)
 
@@ -95,7 +136,7 @@ def _fill(to: str, values: dict[str, str | None]) -> str:
 def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
     """BadInput, naming the line, for a file that is not valid."""
     rules: list[HeaderRule] = []
-    pattern: re.Pattern[str] | None = None
+    pattern: Pattern | None = None
     headers: list[tuple[str, str]] = []
     for number, line in _lines(text, "_headers", keep_indent=True):
         if not line[0].isspace():
@@ -111,7 +152,7 @@ def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
             raise BadInput(f"_headers, line {number}: expected NAME: VALUE below a path")
         if not value.isascii() or not value.isprintable():
             raise BadInput(f"_headers, line {number}: a value has characters that no header may have")
-        if name.lower() not in _NOT_ALLOWED:
+        if name.lower() not in _NOT_ALLOWED and not name.lower().startswith("x-accel-"):
             headers.append((name.lower(), value))
     if pattern is not None:
         rules.append(HeaderRule(pattern, tuple(headers)))
@@ -124,7 +165,7 @@ def headers_for(rules: Sequence[HeaderRule], path: str) -> list[tuple[str, str]]
     """All headers for `path`; a later block's value replaces an earlier one's."""
     found: dict[str, str] = {}
     for rule in rules:
-        if rule.pattern.fullmatch(path):
+        if rule.pattern.match(path) is not None:
             found.update(rule.headers)
     return list(found.items())
 
@@ -133,7 +174,7 @@ def _lines(text: bytes, name: str, keep_indent: bool = False) -> list[tuple[int,
     if len(text) > MAX_FILE:
         raise BadInput(f"{name} has more than {MAX_FILE} bytes")
     try:
-        lines = text.decode().splitlines()
+        lines = re.split(r"\r?\n", text.decode("utf-8-sig"))  # some editors write a mark first
     except UnicodeDecodeError as error:
         raise BadInput(f"{name} is not UTF-8") from error
     result = []
@@ -145,27 +186,16 @@ def _lines(text: bytes, name: str, keep_indent: bool = False) -> list[tuple[int,
     return result
 
 
-def _pattern(text: str, number: int) -> re.Pattern[str]:
-    """`/a/:name/*` as an expression; every part matches without backtracking into others."""
+def _pattern(text: str, number: int) -> Pattern:
+    """`/a/:name/*`: a placeholder is a whole segment, the splat is the end."""
     if len(text) > 1000 or text.count("*") > 1 or ("*" in text and not text.endswith("*")):
         raise BadInput(f"Line {number}: * may stand once, at the end of a path")
-    seen: set[str] = set()
-    parts: list[str] = []
-    for part in re.split(r"(:[A-Za-z_][A-Za-z0-9_]*|\*)", text):
-        if part == "*":
-            parts.append("(?P<splat>.*)")
-        elif part.startswith(":") and len(part) > 1:
-            if part[1:] in seen:
-                raise BadInput(f"Line {number}: {part} stands twice")
-            seen.add(part[1:])
-            parts.append(f"(?P<{part[1:]}>[^/]+)")
-        else:
-            parts.append(re.escape(part))
-    expression = "".join(parts)
-    if expression.endswith("/(?P<splat>.*)"):
-        # "/a/*" is also what "/a" is asked under.
-        expression = expression[: -len("/(?P<splat>.*)")] + "(?:/(?P<splat>.*))?"
-    try:
-        return re.compile(expression, re.DOTALL)
-    except re.error as error:
-        raise BadInput(f"Line {number}: the path cannot be used: {error}") from error
+    segments = unquote(text).split("/")
+    rest = segments.pop()[:-1] if text.endswith("*") else None
+    names = [s[1:] for s in segments if s.startswith(":")] + ["splat"] * (rest is not None)
+    for name in names:
+        if not _PLACEHOLDER.fullmatch(name):
+            raise BadInput(f"Line {number}: a placeholder such as :name is all of its segment")
+        if names.count(name) > 1:
+            raise BadInput(f"Line {number}: :{name} stands twice")
+    return Pattern(tuple(segments), rest)

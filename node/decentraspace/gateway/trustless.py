@@ -6,18 +6,20 @@ Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/ (format, dag-sc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from decentraspace.content import car, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import GetBlock, Resolved
 from decentraspace.errors import BadInput
+from decentraspace.gateway.render import IMMUTABLE, MUTABLE
 
 RAW_TYPE = "application/vnd.ipld.raw"
 CAR_TYPE = "application/vnd.ipld.car"
 CAR_FULL_TYPE = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+_FIELDS_MOST = 200
 
 
 class Request(NamedTuple):
@@ -30,15 +32,76 @@ class Request(NamedTuple):
 
 def wanted(query: str, accept: str) -> Request | None:
     """What the query or the Accept header asks for, or None for an ordinary answer. BadInput."""
-    values = dict(parse_qsl(query, max_num_fields=20)) if query else {}
+    # Most queries are a site's own: whatever form they have is none of our business.
+    try:
+        asked = "format=" in query or "vnd.ipld" in accept
+        values = dict(parse_qsl(query, max_num_fields=_FIELDS_MOST)) if asked else {}
+    except ValueError as error:
+        raise BadInput(f"A query of more than {_FIELDS_MOST} fields") from error
     form = values.get("format", "")
     if not form:
         form = "car" if CAR_TYPE in accept else "raw" if RAW_TYPE in accept else ""
     if form not in ("raw", "car"):
         return None
-    if re.search(r"version\s*=\s*(?!1\b)", accept) and CAR_TYPE in accept:
+    if CAR_TYPE in accept and re.search(r"version\s*=\s*(?!1\b)", accept):
         raise BadInput("Only CAR version 1 is given")
     return Request(form, _scope(values), _range(values))
+
+
+def headers_for(
+    request: Request, root: bytes, path: str, cid: bytes, immutable: bool
+) -> list[tuple[str, str]]:
+    """For the answer with `cid`, which is at `path` below `root`."""
+    name = cids.to_text(cid)
+    headers = [
+        ("cache-control", IMMUTABLE if immutable else MUTABLE),
+        # A cache must not give to browsers what was asked for by an Accept header.
+        ("vary", "Accept"),
+        ("x-content-type-options", "nosniff"),
+        ("access-control-allow-origin", "*"),
+        ("x-ipfs-path", quote(f"/ipfs/{cids.to_text(root)}{path}".rstrip("/"))),
+        ("x-ipfs-roots", name),
+    ]
+    if request.form == "raw":
+        return [
+            *headers,
+            ("content-type", RAW_TYPE),
+            ("etag", f'"{name}.raw"'),
+            ("content-disposition", f'attachment; filename="{name}.bin"'),
+        ]
+    # The blocks of the path are in it, so it is of the root as well.
+    parts = [name, cids.to_text(root), request.scope]
+    if request.range is not None:
+        first, last = request.range
+        parts.append(f"{first}-{'end' if last is None else last}")
+    return [
+        *headers,
+        ("content-type", CAR_FULL_TYPE),
+        ("etag", f'W/"{".".join(parts)}.car"'),
+        ("content-disposition", f'attachment; filename="{name}.car"'),
+        ("accept-ranges", "none"),
+    ]
+
+
+def car_from(
+    get: GetBlock, root: bytes, resolved: Resolved, request: Request
+) -> Callable[[int], Iterator[bytes]]:
+    """The CAR from a byte on: walking it again gives the same bytes again."""
+
+    def parts(skip: int) -> Iterator[bytes]:
+        for frame in car_stream(get, root, resolved, request):
+            if skip >= len(frame):
+                skip -= len(frame)
+            else:
+                yield frame[skip:] if skip else frame
+                skip = 0
+
+    return parts
+
+
+# Announces a frame that does not come: every decoder sees that the CAR was broken off, which the end of a
+# chunked body alone does not tell.
+BROKEN_OFF = b"\xff\xff\xff\x7f"
 
 
 def _scope(values: Mapping[str, str]) -> str:

@@ -1,7 +1,10 @@
-"""What a worker served, counted per site and handed to the node once a second, exactly once.
+"""What a worker served, counted per site and handed to the node once a second.
 
 A batch has this worker's name and a number, is sent again until the node says it is on disk, and only
-then is the next one made.
+then is the next one made. The node counts each (name, number) once, so a batch whose acknowledgement was
+lost counts once. A worker that is told to end hands over all it has. One that is killed takes with it what
+it counted since its last acknowledged batch (about a second's worth while the node answers): never is
+anything counted twice, and what a client was served may in that case be missing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from decentraspace.gateway.control import ControlClient
 _EVERY = 1.0  # seconds
 _DEADLINE = 10.0
 _ROWS_MOST = 20_000  # per batch: what fits a frame
+_LAST_DEADLINE = 2.0  # seconds to hand over the rest at the end
 
 
 class UsageCounter:
@@ -42,6 +46,15 @@ class UsageCounter:
             await asyncio.sleep(_EVERY)
             while await self.flush():
                 pass
+
+    async def flush_all(self) -> None:
+        """At the end of the worker, after `run` was cancelled: a batch that was under way goes again."""
+        try:
+            async with asyncio.timeout(_LAST_DEADLINE):
+                while await self.flush():
+                    pass
+        except TimeoutError:
+            return  # the node does not answer
 
     async def flush(self) -> bool:
         """Hand over one batch; whether there may be more to hand over now."""

@@ -13,28 +13,31 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
+
+import lmdb
 
 from decentraspace.content import cid as cids
 from decentraspace.content import reader, siteindex
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.content.reader import BlockMissing
-from decentraspace.errors import BadInput, DecentraSpaceError, NotFound
-from decentraspace.gateway import negotiate, pages, trustless
+from decentraspace.errors import BadInput, DecentraSpaceError, NotFound, Unavailable
+from decentraspace.gateway import negotiate, trustless
 from decentraspace.gateway.control import ControlClient
-from decentraspace.gateway.render import Headers, Mode, Page, Renderer
+from decentraspace.gateway.pipe import ClientGone, PipeBody
+from decentraspace.gateway.render import Headers, Mode, Page, Renderer, error_page
+from decentraspace.gateway.supply import Supply
 from decentraspace.gateway.usage import UsageCounter
 
 SETTINGS_VARIABLE = "DECENTRASPACE_GATEWAY_SETTINGS"
-_PIECE = 256 * 1024  # bytes sent at once
-_MISSES_MOST = 10_000  # blocks asked for on behalf of one request
 _UNKNOWN_FOR = 2.0  # seconds a host that the node does not know is not asked for again
-_HOST = re.compile(r"[a-z0-9.-]{1,253}")
+_PATH_MOST = 8192  # characters, decoded
+_AT_ONCE = 1024 * 1024  # bytes of a body that is sent from memory; what is larger goes through a pipe
+_LABEL = re.compile(r"[a-z0-9.-]{1,253}")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,254}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _ALLOWED = "GET, HEAD, OPTIONS"
-T = TypeVar("T")
+_NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
 
 
 class Settings(NamedTuple):
@@ -58,125 +61,116 @@ class Target(NamedTuple):
     mode: Mode
 
 
+class Answered(Exception):
+    """A request is answered with `page`, whatever it was for. `site`: whose usage it is."""
+
+    def __init__(self, page: Page, site: str = "") -> None:
+        self.page, self.site = page, site
+
+
+def refusal(status: int, title: str, detail: str, site: str = "") -> Answered:
+    return Answered(error_page(status, title, detail, [("cache-control", "no-store")]), site)
+
+
 class Gateway:
     """`__rsgi__` is the application Granian runs."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = BlockStore.open(Path(settings.blocks), readonly=True)
-        self.renderer = Renderer(self.verified)
+        self.store.env.reader_check()  # a worker that was killed leaves its place in the readers' table
         self.control = ControlClient(settings.socket)
+        self.supply = Supply(self.store, self.control, settings.fetch_timeout)
+        self.renderer = Renderer(self.supply.verified, settings.cache_bytes // 4)
         self.usage = UsageCounter(self.control)
         self._suffix = "." + settings.domain
         self._cid_suffix = ".ipfs." + settings.domain
-        self._pages: OrderedDict[tuple[bytes, str, str, Mode], Page] = OrderedDict()
+        self._pages: OrderedDict[PageKey, Page] = OrderedDict()
         self._pages_size = 0
+        self._rendering: dict[PageKey, asyncio.Task[Page]] = {}
         self._entries: dict[bytes, siteindex.SiteEntry] = {}
         self._targets: dict[tuple[bytes, str], Target] = {}
         self._unknown: dict[str, float] = {}
-        self._fetching: dict[bytes, asyncio.Future[bool]] = {}
-        self._threads = ThreadPoolExecutor(4, "render")
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reporting: asyncio.Task[None] | None = None
         self._site_mode = Mode("", False, True, settings.autoindex)
         self._cid_mode = Mode("", True, True, settings.autoindex)
         self._hosts = self.store.db["hosts"]
         self._begin = self.store.env.begin
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._tasks.add(loop.create_task(self.usage.run()))
+        self._reporting = loop.create_task(self.usage.run())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_until_complete(self.usage.flush())
-
-    def verified(self, cid: bytes) -> bytes:
-        """A block as its CID says; a damaged one counts as missing."""
-        block = self.store.get(cid)
-        if block is None or not cids.digest_matches(cid, block):
-            raise BlockMissing(cid)
-        return block
+        if self._reporting is not None:
+            self._reporting.cancel()
+        loop.run_until_complete(self.usage.flush_all())
 
     # -- requests
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
-        headers = scope.headers
         method = scope.method
         if method not in ("GET", "HEAD"):
-            self._refuse_method(method, protocol)
+            _refuse_method(method, protocol)
             return
-        host = headers.get("host") or scope.authority or ""
-        target = self._known_site(host, scope.path) or await self._target(host, scope, protocol)
-        if target is None:
-            return
+        try:
+            await self._answer(scope, protocol, method)
+        except Answered as answered:
+            self._send(answered.page, answered.site, method, protocol)
+        except (lmdb.Error, Unavailable):
+            page = refusal(503, "Not right now", "The node's store cannot be read just now. Try again.").page
+            self._send(page._replace(headers=[*page.headers, ("retry-after", "1")]), "", method, protocol)
+
+    async def _answer(self, scope: Any, protocol: Any, method: str) -> None:
+        headers, path = scope.headers, scope.path
+        host = scope.authority or _host_of(headers, scope.http_version)
+        target = self._known_site(host, path) or await self._target(host, path, scope)
         accept = headers.get("accept") or ""
         if scope.query_string or "vnd.ipld" in accept:
             try:
                 request = trustless.wanted(scope.query_string, accept)
             except BadInput as error:
-                self._error(protocol, target.site, 400, "Bad request", str(error))
-                return
+                raise refusal(400, "Bad request", str(error), target.site) from error
             if request is not None:
-                await self._trustless(target, request, protocol, method)
+                await self._trustless(target, request, headers, protocol, method)
                 return
-        encoding = negotiate.encoding_for(headers.get("accept-encoding") or "")
-        page = self._pages.get((target.root, target.path, encoding, target.mode))
+        asked = headers.get("range") if method == "GET" else None  # RFC 9110 section 14.2
+        # A part can only be given of what is stored, not of what was compressed from it.
+        encoding = (
+            negotiate.encoding_for(headers.get("accept-encoding") or "") if asked is None else "identity"
+        )
+        key = (target.root, target.path, encoding, target.mode)
+        page = self._pages.get(key)
         if page is None:
-            page = await self._render(target, encoding, protocol)
-            if page is None:
-                return
+            page = await self._render(target, key)
+        else:
+            self._pages.move_to_end(key)
         tag = headers.get("if-none-match")
         if tag is not None and page.status == 200 and negotiate.etag_matches(tag, page.etag):
-            kept = [
-                h for h in page.headers if h[0] not in ("content-type", "content-encoding", "accept-ranges")
-            ]
-            self.usage.add(target.site, 304, 0)
-            protocol.response_empty(304, kept)
+            self._not_modified(page.headers, target.site, protocol)
             return
         if page.location:
-            to = page.location
-            if scope.query_string and "?" not in to:
-                to += "?" + scope.query_string
-            self.usage.add(target.site, page.status, 0)
-            protocol.response_empty(page.status, [*page.headers, ("location", to), ("content-length", "0")])
-            return
-        asked = headers.get("range")
-        ranged = asked is not None and page.status == 200 and self._whole(headers.get("if-range"), page)
-        if ranged and await self._ranged(target, page, asked, protocol, method):
-            return
-        if method == "HEAD":
-            self.usage.add(target.site, page.status, 0)
-            protocol.response_empty(page.status, [*page.headers, ("content-length", str(page.size))])
-        elif page.body is not None:
-            self.usage.add(target.site, page.status, page.size)
-            protocol.response_bytes(page.status, page.headers, page.body)
+            page = page._replace(location=negotiate.with_query(page.location, scope.query_string))
+        elif asked is not None and page.status == 200 and _unchanged(headers.get("if-range"), page):
+            span = negotiate.single_range(asked, page.size)
+            if span is not None:
+                await self._part(target, page, span, protocol)
+                return
+        if page.body is not None or method == "HEAD":
+            self._send(page, target.site, method, protocol)
         else:
-            await self._stream(target, page, protocol, 200, 0, page.size, page.headers)
-
-    def _refuse_method(self, method: str, protocol: Any) -> None:
-        if method == "OPTIONS":
-            protocol.response_empty(
-                204,
-                [
-                    ("allow", _ALLOWED),
-                    ("access-control-allow-origin", "*"),
-                    ("access-control-allow-methods", _ALLOWED),
-                    ("access-control-allow-headers", "Range, If-None-Match, Accept"),
-                    ("access-control-max-age", "86400"),
-                ],
-            )
-        else:
-            protocol.response_empty(405, [("allow", _ALLOWED), ("content-length", "0")])
+            await self._file(target, page, page.status, 0, page.size, page.headers, protocol)
 
     def _known_site(self, host: str, path: str) -> Target | None:
         """The hot path: a site of the index, on its own host."""
-        name = host.partition(":")[0]
-        if not name.endswith(self._suffix):
+        name, _, port = host.partition(":")
+        if not name.endswith(self._suffix) or (port and not port.isdigit()):
             return None
         label = name[: -len(self._suffix)]
-        if not label or len(label) > 63:
+        if not label or len(label) > siteindex.MAX_LABEL or not path.startswith("/"):
             return None
         with self._begin() as txn:
             raw = txn.get(label.encode("ascii", "replace"), db=self._hosts)
-        if raw is None:
+        if raw is None or len(path) > _PATH_MOST:
             return None
         target = self._targets.get((raw, path))
         if target is None:
@@ -188,109 +182,83 @@ class Gateway:
                 self._entries[raw] = entry
             if entry.flags:
                 return None
-            if len(self._targets) > 50_000:
-                self._targets.clear()
             target = Target(entry.site_id, entry.root, path, self._site_mode)
-            self._targets[raw, path] = target
+            if len(path) <= 256:  # longer ones would let strangers fill the memory
+                if len(self._targets) > 50_000:
+                    self._targets.clear()
+                self._targets[raw, path] = target
         return target
 
-    async def _target(self, host: str, scope: Any, protocol: Any) -> Target | None:
-        """Everything else: unknown hosts, paused sites, CIDs. None when it has been answered."""
-        name = host.lower().rpartition(":")[0] if re.search(r":\d+$", host) else host.lower()
-        name = name.rstrip(".")
+    async def _target(self, host: str, path: str, scope: Any) -> Target:
+        """Everything else: unknown hosts, paused sites, CIDs, and what is wrong."""
+        found = _HOST.fullmatch(host)
+        if (found is None and host) or not path.startswith("/"):
+            raise refusal(400, "Bad request", "The request does not say properly what it is for.")
+        if len(path) > _PATH_MOST:
+            raise refusal(414, "Too long", f"A path has at most {_PATH_MOST} characters.")
+        name = found[1].lower().rstrip(".") if found else ""
         if name.endswith(self._cid_suffix):
-            return self._by_cid(name[: -len(self._cid_suffix)], scope.path, protocol)
+            return self._by_cid(name[: -len(self._cid_suffix)], path)
         if name.endswith(self._suffix):
-            return await self._by_label(name[: -len(self._suffix)], scope.path, protocol)
-        if scope.path.startswith("/ipfs/"):
-            return self._by_path(name, host, scope, protocol)
-        self._error(
-            protocol,
-            "",
+            return await self._by_label(name[: -len(self._suffix)], path)
+        if path.startswith("/ipfs/"):
+            return self._by_path(name, host, path, scope)
+        raise refusal(
             404,
             "No site here",
             f"This is a DecentraSpace gateway. Sites have hosts like LABEL--ID.{self.settings.domain}, "
             "content has paths like /ipfs/CID.",
         )
-        return None
 
-    async def _by_label(self, label: str, path: str, protocol: Any) -> Target | None:
+    async def _by_label(self, label: str, path: str) -> Target:
         raw = self._index(label)
-        if raw is None and _HOST.fullmatch(label) and await self._resolved(label):
+        if raw is None and _LABEL.fullmatch(label) and await self._resolved(label):
             raw = self._index(label)
         if raw is None:
-            self._error(
-                protocol,
-                "",
-                404,
-                "No such site",
-                "No node that this one knows has published a site with this name.",
+            raise refusal(
+                404, "No such site", "No node that this one knows has published a site with this name."
             )
-            return None
         entry = siteindex.decode(raw)
         if entry.flags & siteindex.FLAG_BLOCKED:
-            self._error(
-                protocol,
-                entry.site_id,
-                451,
-                "Not served here",
-                "The operator of this node has blocked this site.",
+            raise refusal(
+                451, "Not served here", "The operator of this node has blocked this site.", entry.site_id
             )
-            return None
         if entry.flags & siteindex.FLAG_PAUSED:
-            self._error(
-                protocol, entry.site_id, 402, "Paused", "This site is paused until its owner adds credit."
-            )
-            return None
+            raise refusal(402, "Paused", "This site is paused until its owner adds credit.", entry.site_id)
         return Target(entry.site_id, entry.root, path, self._site_mode)
 
     def _index(self, label: str) -> bytes | None:
-        if not label or len(label) > 63 or not label.isascii():
+        if not label or len(label) > siteindex.MAX_LABEL or not label.isascii():
             return None
         with self._begin() as txn:
             raw: bytes | None = txn.get(label.encode(), db=self._hosts)
             return raw
 
-    def _by_cid(self, label: str, path: str, protocol: Any) -> Target | None:
-        try:
-            root = cids.parse(label)
-        except BadInput as error:
-            self._error(protocol, "", 400, "Not a CID", str(error))
-            return None
-        return Target("", root, path, self._cid_mode) if self._may_serve(root, protocol) else None
+    def _by_cid(self, label: str, path: str) -> Target:
+        root = _parse(label)
+        self._check_served(root)
+        return Target("", root, path, self._cid_mode)
 
-    def _by_path(self, name: str, host: str, scope: Any, protocol: Any) -> Target | None:
-        text, slash, rest = scope.path[len("/ipfs/") :].partition("/")
-        try:
-            root = cids.parse(text)
-        except BadInput as error:
-            self._error(protocol, "", 400, "Not a CID", str(error))
-            return None
-        if not self._may_serve(root, protocol):
-            return None
+    def _by_path(self, name: str, host: str, path: str, scope: Any) -> Target:
+        text, slash, rest = path[len("/ipfs/") :].partition("/")
+        root = _parse(text)
+        self._check_served(root)
         plain = cids.to_text(root)
         accept = scope.headers.get("accept") or ""
         machine = "format=" in scope.query_string or "vnd.ipld" in accept
-        if name == self.settings.domain and len(plain) <= 63 and not machine:
-            # Browsers get the form in which every root has an origin of its own.
-            to = f"{scope.scheme}://{plain}.ipfs.{host}/{quote(rest)}"
-            query = "?" + scope.query_string if scope.query_string else ""
-            self.usage.add("", 301, 0)
-            protocol.response_empty(301, [("location", to + query), ("content-length", "0")])
-            return None
+        if name == self.settings.domain and len(plain) <= siteindex.MAX_LABEL and not machine:
+            # Browsers get the form in which every root has an origin of its own. Without a scheme: only
+            # what stands in front of the gateway knows it.
+            to = negotiate.with_query(f"//{plain}.ipfs.{host}/{quote(rest)}", scope.query_string)
+            raise Answered(Page(301, [("cache-control", "public, max-age=3600")], b"", location=to))
         return Target("", root, slash + rest, Mode("/ipfs/" + plain, True, False, self.settings.autoindex))
 
-    def _may_serve(self, root: bytes, protocol: Any) -> bool:
-        if self.settings.open_relay or cids.identity_data(root) is not None or self.store.referenced(root):
-            return True
-        self._error(
-            protocol,
-            "",
-            404,
-            "Not served here",
-            "This node serves what its sites consist of, and nothing else.",
-        )
-        return False
+    def _check_served(self, root: bytes) -> None:
+        """Content that a CID itself carries is somebody's invention: it could link to anything there is."""
+        if not (self.settings.open_relay or root == _NO_CONTENT or self.store.referenced(root)):
+            raise refusal(
+                404, "Not served here", "This node serves what its sites consist of, and nothing else."
+            )
 
     async def _resolved(self, name: str) -> bool:
         """Ask the node about a host, at most once in a while."""
@@ -304,213 +272,217 @@ class Gateway:
         self._unknown[name] = now + _UNKNOWN_FOR
         return False
 
-    # -- answers
+    # -- pages
 
-    async def _render(self, target: Target, encoding: str, protocol: Any) -> Page | None:
-        """A page, made once and kept. None when the request has been answered with an error."""
+    async def _render(self, target: Target, key: PageKey) -> Page:
+        """A page, made once for all who wait for it, and kept."""
+        task = self._rendering.get(key)
+        if task is None:
+            task = self._rendering[key] = asyncio.get_running_loop().create_task(self._make(target, key))
+            task.add_done_callback(lambda _: self._rendering.pop(key, None))
         try:
-            page = await self._patiently(
-                target, lambda: self.renderer.render(target.root, target.path, target.mode, encoding)
-            )
-        except TimeoutError:
-            self._error(
-                protocol, target.site, 504, "Not in time", "No node gave the content in time. Try again."
-            )
-            return None
+            return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise refusal(
+                504, "Not in time", "No node gave the content in time. Try again.", target.site
+            ) from error
+        except (Unavailable, Answered):
+            raise
         except DecentraSpaceError as error:
-            self._error(protocol, target.site, 502, "Content is damaged", str(error))
-            return None
-        self._keep((target.root, target.path, encoding, target.mode), page)
+            raise refusal(502, "Content is damaged", str(error), target.site) from error
+
+    async def _make(self, target: Target, key: PageKey) -> Page:
+        page = await self.supply.patiently(
+            target.root, lambda: self.renderer.render(target.root, target.path, target.mode, key[2])
+        )
+        cost = _cost(key, page)
+        # What the gateway itself says of a path that is not there is soon made again; many are such paths.
+        if cost <= self.settings.cache_bytes // 8 and (page.status < 400 or page.etag):
+            if key not in self._pages:
+                self._pages_size += cost
+            self._pages[key] = page
+            while self._pages_size > self.settings.cache_bytes:
+                self._pages_size -= _cost(*self._pages.popitem(last=False))
         return page
 
-    async def _patiently(self, target: Target, work: Callable[[], T]) -> T:
-        """Run `work` in a thread; get the blocks it lacks from the node and run it again."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self.settings.fetch_timeout):
-            for _ in range(_MISSES_MOST):
-                try:
-                    return await loop.run_in_executor(self._threads, work)
-                except BlockMissing as error:
-                    if not await self._bring(error.cid, target.root):
-                        raise TimeoutError from error
-        raise TimeoutError
+    # -- answers
 
-    async def _bring(self, cid: bytes, root: bytes) -> bool:
-        """Ask the node for a block; requests for one block at one time ask once."""
-        under_way = self._fetching.get(cid)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
-        future = self._fetching[cid] = asyncio.get_running_loop().create_future()
-        try:
-            there = await self.control.ask("fetch", self.settings.fetch_timeout, cid=cid, root=root)
-        except BaseException:
-            future.set_result(False)
-            raise
+    def _send(self, page: Page, site: str, method: str, protocol: Any) -> None:
+        """All of a page that is in memory, or only its headers."""
+        if page.location:
+            headers = [*page.headers, ("location", page.location), ("content-length", "0")]
+            self.usage.add(site, page.status, 0)
+            protocol.response_empty(page.status, headers)
+        elif method == "HEAD":
+            self.usage.add(site, page.status, 0)
+            protocol.response_empty(page.status, [*page.headers, ("content-length", str(page.size))])
         else:
-            future.set_result(there)
-            return there
-        finally:
-            del self._fetching[cid]
+            self.usage.add(site, page.status, page.size)
+            protocol.response_bytes(page.status, page.headers, page.body)
 
-    def _keep(self, key: tuple[bytes, str, str, Mode], page: Page) -> None:
-        cost = len(page.body or b"") + 1024 + len(key[1])
-        if cost > self.settings.cache_bytes // 8 or page.status >= 500:
-            return
-        if key not in self._pages:
-            self._pages_size += cost
-        self._pages[key] = page
-        while self._pages_size > self.settings.cache_bytes:
-            old_key, old = self._pages.popitem(last=False)
-            self._pages_size -= len(old.body or b"") + 1024 + len(old_key[1])
+    def _not_modified(self, headers: Headers, site: str, protocol: Any) -> None:
+        self.usage.add(site, 304, 0)
+        protocol.response_empty(304, [h for h in headers if h[0] not in _OF_THE_BODY])
 
-    def _whole(self, if_range: str | None, page: Page) -> bool:
-        return if_range is None or if_range.strip() == page.etag
-
-    async def _ranged(self, target: Target, page: Page, asked: str, protocol: Any, method: str) -> bool:
-        """Answer a range request; False to answer with the whole."""
-        if any(name == "content-encoding" for name, _ in page.headers):
-            return False
-        span = negotiate.single_range(asked, page.size)
-        if span is None:
-            return False
+    async def _part(self, target: Target, page: Page, span: tuple[int, int] | bool, protocol: Any) -> None:
         if isinstance(span, bool):
             self.usage.add(target.site, 416, 0)
             headers = [("content-range", f"bytes */{page.size}"), ("content-length", "0")]
             protocol.response_empty(416, headers)
-            return True
+            return
         start, end = span
         headers = [*page.headers, ("content-range", f"bytes {start}-{end - 1}/{page.size}")]
-        if method == "HEAD":
-            self.usage.add(target.site, 206, 0)
-            protocol.response_empty(206, [*headers, ("content-length", str(end - start))])
-        elif page.body is not None:
+        if page.body is not None:
             self.usage.add(target.site, 206, end - start)
             protocol.response_bytes(206, headers, page.body[start:end])
         else:
-            await self._stream(target, page, protocol, 206, start, end, headers)
-        return True
+            await self._file(target, page, 206, start, end, headers, protocol)
+
+    async def _file(
+        self, target: Target, page: Page, status: int, start: int, end: int, headers: Headers, protocol: Any
+    ) -> None:
+        """Bytes of a large file, read as they are sent."""
+
+        def parts(done: int) -> Iterator[bytes]:
+            return reader.iter_file(self.supply.verified, page.stream, start + done, end)
+
+        if end - start <= _AT_ONCE:
+            try:
+                body = await self.supply.patiently(target.root, lambda: b"".join(parts(0)))
+            except TimeoutError as error:
+                raise refusal(504, "Not in time", "No node gave the content in time.", target.site) from error
+            except Unavailable:
+                raise
+            except DecentraSpaceError as error:
+                raise refusal(502, "Content is damaged", str(error), target.site) from error
+            self.usage.add(target.site, status, len(body))
+            protocol.response_bytes(status, headers, body)
+            return
+        await self._stream(
+            target, status, [*headers, ("content-length", str(end - start))], b"", parts, protocol
+        )
 
     async def _stream(
-        self, target: Target, page: Page, protocol: Any, status: int, start: int, end: int, headers: Headers
+        self,
+        target: Target,
+        status: int,
+        headers: Headers,
+        broken_off: bytes,
+        parts: Callable[[int], Iterator[bytes]],
+        protocol: Any,
     ) -> None:
-        pieces = self._restarting(target, start, end, page.stream)
-        transport = protocol.response_stream(status, [*headers, ("content-length", str(end - start))])
-        await self._send(target, transport, pieces, status)
-
-    def _restarting(
-        self, target: Target, start: int, end: int, cid: bytes
-    ) -> Callable[[int], Iterator[bytes]]:
-        return lambda done: reader.iter_file(self.verified, cid, start + done, end)
-
-    async def _send(
-        self, target: Target, transport: Any, pieces: Callable[[int], Iterator[bytes]], status: int
-    ) -> None:
-        """Send what `pieces(bytes already sent)` gives; a block that is missing midway is fetched, or the
-        connection is broken off: the client must never take a part for the whole."""
-        done = 0
-        iterator = pieces(0)
+        """`parts(bytes sent)` as fast as the client takes them. What cannot go on is broken off, so that no
+        client takes a part for the whole: Content-Length tells, or else `broken_off`."""
+        first: list[bytes] = []
+        size = 0
+        body: PipeBody | None = None
         try:
-            while True:
-                try:
-                    piece = next(iterator, None)
-                except BlockMissing as error:
-                    if not await self._bring(error.cid, target.root):
-                        raise
-                    iterator = pieces(done)
-                    continue
-                if piece is None:
-                    return
-                await transport.send_bytes(piece)
-                done += len(piece)
+            try:
+                async for piece in self.supply.pieces(target.root, parts):
+                    if body is not None:
+                        await body.write(piece)
+                        continue
+                    first.append(piece)
+                    size += len(piece)
+                    if size > _AT_ONCE:
+                        body = PipeBody()
+                        body.answer(protocol, status, headers)
+                        await body.write(b"".join(first))
+                        first.clear()
+            except DecentraSpaceError as error:
+                if body is None:
+                    raise refusal(504, "Not in time", str(error), target.site) from error
+                await body.write(broken_off)
+            if body is None:
+                self.usage.add(target.site, status, size)
+                protocol.response_bytes(status, headers, b"".join(first))
+        except ClientGone:
+            pass
         finally:
-            self.usage.add(target.site, status, done)
+            if body is not None:
+                self.usage.add(target.site, status, body.sent)
+                await body.close()
 
     async def _trustless(
-        self, target: Target, request: trustless.Request, protocol: Any, method: str
+        self, target: Target, request: trustless.Request, headers: Any, protocol: Any, method: str
     ) -> None:
         segments = [part for part in target.path.split("/") if part]
+        get = self.supply.verified
+
+        def find() -> tuple[reader.Resolved, bytes]:
+            found = reader.resolve(get, target.root, segments)
+            return found, get(found.stat.cid) if request.form == "raw" else b""
+
         try:
-            resolved = await self._patiently(
-                target, lambda: reader.resolve(self.verified, target.root, segments)
-            )
+            resolved, block = await self.supply.patiently(target.root, find)
         except NotFound as error:
-            self._error(protocol, target.site, 404, "Not found", str(error))
-            return
-        except (TimeoutError, DecentraSpaceError) as error:
-            self._error(
-                protocol, target.site, 504, "Not in time", str(error) or "No node gave the content in time."
-            )
-            return
+            raise refusal(404, "Not found", str(error), target.site) from error
+        except TimeoutError as error:
+            raise refusal(504, "Not in time", "No node gave the content in time.", target.site) from error
+        except Unavailable:
+            raise
+        except DecentraSpaceError as error:
+            raise refusal(502, "Content is damaged", str(error), target.site) from error
         cid = resolved.stat.cid
-        cache = (
-            "public, max-age=29030400, immutable"
-            if target.mode.immutable
-            else "public, max-age=0, must-revalidate"
-        )
-        headers = [
-            ("cache-control", cache),
-            ("x-content-type-options", "nosniff"),
-            ("access-control-allow-origin", "*"),
-            ("x-ipfs-path", quote(f"/ipfs/{cids.to_text(target.root)}{target.path}".rstrip("/"))),
-            ("x-ipfs-roots", cids.to_text(cid)),
-        ]
-        if request.form == "raw":
-            body = await self._patiently(target, lambda: self.verified(cid))
-            headers += [
-                ("content-type", trustless.RAW_TYPE),
-                ("etag", f'"{cids.to_text(cid)}.raw"'),
-                ("content-disposition", f'attachment; filename="{cids.to_text(cid)}.bin"'),
-            ]
-            self.usage.add(target.site, 200, len(body) if method == "GET" else 0)
-            if method == "HEAD":
-                protocol.response_empty(200, [*headers, ("content-length", str(len(body)))])
-            else:
-                protocol.response_bytes(200, headers, body)
-            return
-        headers += [
-            ("content-type", trustless.CAR_FULL_TYPE),
-            ("etag", f'W/"{cids.to_text(cid)}.car.{request.scope}.{request.range}"'.replace(" ", "")),
-            ("content-disposition", f'attachment; filename="{cids.to_text(cid)}.car"'),
-            ("accept-ranges", "none"),
-        ]
-        if method == "HEAD":
-            protocol.response_empty(200, headers)
-            return
-        await self._send(
-            target, protocol.response_stream(200, headers), self._car_pieces(target, resolved, request), 200
-        )
+        answer = trustless.headers_for(request, target.root, target.path, cid, target.mode.immutable)
+        etag = dict(answer)["etag"]
+        tag = headers.get("if-none-match")
+        if tag is not None and negotiate.etag_matches(tag, etag):
+            self._not_modified(answer, target.site, protocol)
+        elif request.form == "raw":
+            self._send(Page(200, answer, block, etag, len(block)), target.site, method, protocol)
+        elif method == "HEAD":
+            self.usage.add(target.site, 200, 0)
+            protocol.response_empty(200, answer)
+        else:
+            parts = trustless.car_from(get, target.root, resolved, request)
+            await self._stream(target, 200, answer, trustless.BROKEN_OFF, parts, protocol)
 
-    def _car_pieces(
-        self, target: Target, resolved: reader.Resolved, request: trustless.Request
-    ) -> Callable[[int], Iterator[bytes]]:
-        def pieces(skip: int) -> Iterator[bytes]:
-            """The CAR from byte `skip` on: walking it again gives the same bytes again."""
-            buffer = bytearray()
-            try:
-                for frame in trustless.car_stream(self.verified, target.root, resolved, request):
-                    if skip >= len(frame):
-                        skip -= len(frame)
-                        continue
-                    buffer += frame[skip:] if skip else frame
-                    skip = 0
-                    if len(buffer) >= _PIECE:
-                        yield bytes(buffer)
-                        buffer.clear()
-            except BlockMissing:
-                if buffer:
-                    yield bytes(buffer)  # what was read before goes out before the gap is filled
-                raise
-            if buffer:
-                yield bytes(buffer)
 
-        return pieces
+PageKey = tuple[bytes, str, str, Mode]
+_OF_THE_BODY = frozenset({"content-type", "content-encoding", "content-disposition", "accept-ranges"})
 
-    def _error(self, protocol: Any, site: str, status: int, title: str, detail: str) -> None:
-        body = pages.error(status, title, detail)
-        self.usage.add(site, status, len(body))
-        protocol.response_bytes(
-            status, [("content-type", "text/html; charset=utf-8"), ("cache-control", "no-store")], body
+
+def _cost(key: PageKey, page: Page) -> int:
+    return len(page.body or b"") + 1024 + len(key[1])
+
+
+def _unchanged(if_range: str | None, page: Page) -> bool:
+    """Strong comparison, as If-Range wants it; a date is never right: there are none here."""
+    return if_range is None or if_range.strip() == page.etag
+
+
+def _host_of(headers: Any, version: str) -> str:
+    """RFC 9112 section 3.2: exactly one Host, but for clients that are older than that."""
+    hosts = headers.get_all("host")
+    if len(hosts) == 1:
+        return str(hosts[0])
+    if not hosts and version in ("1", "1.0"):
+        return ""
+    raise refusal(400, "Bad request", "A request has exactly one Host.")
+
+
+def _parse(text: str) -> bytes:
+    try:
+        return cids.parse(text)
+    except BadInput as error:
+        raise refusal(400, "Not a CID", str(error)) from error
+
+
+def _refuse_method(method: str, protocol: Any) -> None:
+    if method == "OPTIONS":
+        protocol.response_empty(
+            204,
+            [
+                ("allow", _ALLOWED),
+                ("access-control-allow-origin", "*"),
+                ("access-control-allow-methods", _ALLOWED),
+                ("access-control-allow-headers", "Range, If-None-Match, Accept"),
+                ("access-control-max-age", "86400"),
+            ],
         )
+    else:
+        protocol.response_empty(405, [("allow", _ALLOWED), ("content-length", "0")])
 
 
 def create() -> Gateway:
