@@ -54,7 +54,13 @@ class SmallNode:
         )
         self.records = RecordStore(folder / "records.sqlite", self.rules, self.config.records)
         self._closing.callback(self.records.close)
-        self.sessions = Sessions(folder / "sessions.sqlite", self.rules, self.key.peer_id)
+        self.sessions = Sessions(
+            folder / "sessions.sqlite",
+            self.rules,
+            self.key.peer_id,
+            self.config.api.token_lifetime,
+            self.records.is_revoked,
+        )
         self._closing.callback(self.sessions.close)
         self.usage = UsageStore(folder / "usage.sqlite")
         self._closing.callback(self.usage.close)

@@ -290,8 +290,8 @@ async def test_a_revoked_key_no_longer_publishes(
     body = {"record": base64.b64encode(record).decode()}
     other = await Person(node).log_in(client)
     assert (await client.post("/auth/revoke/", json=body, headers=other.headers)).status_code == 403
+    site = await client.post("/auth/revoke/", json=person.site(b"\x01\x55\x00\x00"), headers=person.headers)
+    assert site.status_code == 400
     answer = await client.post("/auth/revoke/", json=body, headers=person.headers)
     assert answer.status_code == 204, answer.text
     assert node.records.counts()["revocation"] == 1
-    site = await client.post("/auth/revoke/", json=person.site(b"\x01\x55\x00\x00"), headers=person.headers)
-    assert site.status_code == 400

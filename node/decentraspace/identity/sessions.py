@@ -43,7 +43,11 @@ CREATE TABLE IF NOT EXISTS users (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """,
+    "ALTER TABLE tokens ADD COLUMN issued_at INTEGER NOT NULL DEFAULT 0",
 )
+
+Revoked = Callable[[bytes, bytes, int, str], bool]
+"""Whether a session key was taken back: (owner, key, issued_at, scope); see records/revoked.py."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""A session key that was revoked has no access any more, wherever the revocation was taken."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.api.small_node import Person, SmallNode
+from tests.records.factory import make_revocation, make_session, take
+
+FILE = {"Content-Type": "application/octet-stream"}
+
+
+def slug(answer: httpx.Response) -> str:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return str(answer.json()["type"]).rpartition(":")[2]
+
+
+def newer_session(person: Person) -> Any:
+    return make_session(person.wallet, person.node.rules, issued_at=int(time.time()) - 10)
+
+
+async def login(client: httpx.AsyncClient, person: Person) -> httpx.Response:
+    challenge = (await client.get("/auth/login/")).json()
+    return await client.post("/auth/login/", json=person.login_body(challenge))
+
+
+async def test_a_revoked_key_is_shut_out_at_once(client: httpx.AsyncClient, person: Person) -> None:
+    assert (await client.get("/auth/tier/", headers=person.headers)).status_code == 200
+    record = make_revocation(person.wallet, newer_session(person), person.key, person.node.rules)
+    body = {"record": base64.b64encode(record).decode()}
+    answer = await client.post("/auth/revoke/", json=body, headers=person.headers)
+    assert answer.status_code == 204, answer.text
+
+    for method, path, more in (
+        ("GET", "/auth/tier/", {}),
+        ("GET", "/hosting/status/", {}),
+        ("POST", "/storage/upload/", {"content": b"x", "headers": FILE}),
+        ("POST", "/auth/revoke/", {"json": body}),
+    ):
+        headers = {**more.pop("headers", {}), **person.headers}  # type: ignore[attr-defined]
+        refused = await client.request(method, path, headers=headers, **more)  # type: ignore[arg-type]
+        assert (refused.status_code, slug(refused)) == (401, "revoked-key"), (method, path)
+    assert list(person.node.blocks.pins()) == []
+
+    again = await login(client, person)
+    assert (again.status_code, slug(again)) == (401, "revoked-key")
+    person.key, person.delegation = newer_session(person)
+    assert (await login(client, person)).status_code == 200
+
+
+async def test_a_revocation_taken_elsewhere_counts(
+    client: httpx.AsyncClient, person: Person, make_node: Callable[..., SmallNode]
+) -> None:
+    elsewhere = make_node()
+    record = make_revocation(person.wallet, newer_session(person), person.key, person.node.rules)
+    assert (await client.get("/auth/tier/", headers=person.headers)).status_code == 200
+    person.node.records.add(take(record, elsewhere.key), now=int(time.time()))
+    refused = await client.get("/auth/tier/", headers=person.headers)
+    assert (refused.status_code, slug(refused)) == (401, "revoked-key")
+    assert slug(await login(client, person)) == "revoked-key"
+
+
+async def test_a_revocation_survives_a_restart(make_node: Callable[..., SmallNode]) -> None:
+    node = make_node()
+    async with node.serving() as client:
+        person = await Person(node).log_in(client)
+        record = make_revocation(person.wallet, newer_session(person), person.key, node.rules)
+        await client.post(
+            "/auth/revoke/", json={"record": base64.b64encode(record).decode()}, headers=person.headers
+        )
+    node.close()
+    fresh = SmallNode(node.config.data_dir)
+    try:
+        async with fresh.serving() as client:
+            assert (await client.get("/auth/tier/", headers=person.headers)).status_code == 401
+            assert slug(await login(client, person)) == "revoked-key"
+    finally:
+        fresh.close()
+
+
+async def test_a_key_revoked_for_one_site_keeps_its_others(
+    client: httpx.AsyncClient, node: SmallNode
+) -> None:
+    everything = await Person(node).log_in(client)
+    blog = everything.site_id("blog")
+    limited = Person(node, scope=blog)
+    limited.wallet, limited.address = everything.wallet, everything.address
+    limited.key, limited.delegation = make_session(everything.wallet, node.rules, scope=blog)
+    await limited.log_in(client)
+    for person in (everything, limited):
+        record = make_revocation(
+            everything.wallet, newer_session(everything), person.key, node.rules, site=blog, after=2
+        )
+        node.records.add(take(record, node.key), now=int(time.time()))
+    assert (await client.get("/auth/tier/", headers=everything.headers)).status_code == 200
+    assert slug(await client.get("/auth/tier/", headers=limited.headers)) == "revoked-key"
