@@ -379,6 +379,33 @@ def test_a_suspended_wallet_is_shut_out_at_once(
     assert sessions.login(**client.login(challenge))
 
 
+def test_a_revoked_key_is_shut_out_at_once(client: Client, file: Path) -> None:
+    asked: list[tuple[bytes, bytes, int, str]] = []
+    revoked = False
+
+    def is_revoked(*what: Any) -> bool:
+        asked.append(what)
+        return revoked
+
+    sessions = Sessions(file, RULES, HERE, LIFETIME, is_revoked)
+    delegation = client.delegation(scope="abcdefghijklmn27")
+    challenge = sessions.challenge(NOW)
+    token = sessions.login(**client.login(sessions.challenge(NOW), delegation=delegation))
+    assert sessions.authenticate(token.text, NOW)
+    assert set(asked) == {(client.owner, client.public, NOW - 60, "abcdefghijklmn27")}
+    assert len(asked) == 2
+
+    revoked = True
+    with pytest.raises(Unauthorized) as caught:
+        sessions.authenticate(token.text, NOW)
+    assert caught.value.problem_slug == "revoked-key"
+    again = client.login(challenge, delegation=delegation)
+    assert refusal(sessions, again) == (Unauthorized, "revoked-key")
+    revoked = False  # a revocation that no longer stands; the challenge was not used up
+    assert sessions.login(**again)
+    sessions.close()
+
+
 def test_tiers(sessions: Sessions, client: Client, open_sessions: Open) -> None:
     assert sessions.tier(client.owner) == "free"
     sessions.set_tier(client.owner, "paid", client.owner)
@@ -389,6 +416,21 @@ def test_tiers(sessions: Sessions, client: Client, open_sessions: Open) -> None:
     for owner, tier in ((client.owner, "gold"), (client.owner, ""), (b"", "paid"), (bytes(21), "paid")):
         with pytest.raises(BadInput):
             sessions.set_tier(owner, tier, client.owner)
+
+
+def test_tokens_of_the_first_version_go_on(open_sessions: Open, client: Client, file: Path) -> None:
+    with sqlite3.connect(file) as db:
+        db.executescript(module.MIGRATIONS[0])
+        digest = hashlib.sha256(b"token").digest()
+        db.execute(
+            "INSERT INTO tokens VALUES (?, ?, ?, ?, ?)", (digest, client.owner, client.public, "*", NOW + 1)
+        )
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    session = open_sessions().authenticate("token", NOW)
+    assert (session.owner, session.key) == (client.owner, client.public)
+    # Nothing tells when its login was signed: every revocation of the key is newer.
+    assert session.issued_at == 0
 
 
 def test_a_file_of_a_newer_version_is_not_touched(
