@@ -181,7 +181,13 @@ class BlockStore:
         return block
 
     def has(self, cid: bytes) -> bool:
-        return self.has_many([cid])[0]
+        if cids.identity_data(cid) is not None:
+            return True
+        try:
+            with self.env.begin(buffers=True) as txn:
+                return txn.get(cids.multihash(cid), db=self.db["blocks"]) is not None
+        except _UNREADABLE as error:
+            raise Unavailable(f"The block store cannot be read just now: {error}") from error
 
     def has_many(self, wanted: Sequence[bytes], *, touch: bool = False) -> list[bool]:
         """Which are stored. With `touch` those are kept for another grace period (someone counts on them)."""
