@@ -30,6 +30,7 @@ from tests.records.factory import (
     sign_site,
     take,
 )
+from tests.support import ROOT
 
 T0 = 1_700_000_000
 WALLET = make_wallet()
@@ -97,10 +98,19 @@ def test_the_format_of_a_record_never_changes() -> None:
     delegation = Delegation(message, bytes(wallet.sign_message(encode_defunct(text=message)).signature))
     manifest = make_manifest(address_of(wallet), created=T0)
     record = sign_site(manifest, key, delegation, RULES)
-    assert (
-        cids.to_text(codec.record_cid(record))
-        == "bafyreien4ptjkriczhksuw45o6js25jmylmyxkzywmuu4emf5roq73mb3a"
-    )
+    cid = "bafyreien4ptjkriczhksuw45o6js25jmylmyxkzywmuu4emf5roq73mb3a"
+    assert cids.to_text(codec.record_cid(record)) == cid
+    page = (ROOT / "docs/discussion/records.md").read_text()
+    for part in (
+        cid,
+        f"{len(record)} bytes",
+        f"{len(take(record, NODE, T0))} bytes",
+        key.public_key().public_bytes_raw().hex(),
+        cids.to_text(manifest.root),
+        manifest.owner.hex(),
+        manifest.site_id,
+    ):
+        assert part in page
 
 
 @pytest.mark.parametrize("kind", RECORDS)

@@ -232,3 +232,26 @@ def test_what_is_left_out_never_decides(revocations: list[Revoked]) -> None:
         )
         found = any(r.issued_at > issued and seq > r.after for r in voids.get(key, ()))
         assert found == expected
+
+
+def test_the_example_of_the_documentation() -> None:
+    """docs/discussion/records.md, Example: Monday is 10, Wednesday 12."""
+    site = [
+        version("A", 1, None, "mon", 10),
+        version("B", 2, "A", "mon", 10),
+        version("C", 3, "B", "mon", 10),
+    ]
+    assert outcome(site)[0] == "C"
+    site += [version("X", 3, "B", "mon", 10), version("Y", 4, "X", "mon", 10)]
+    assert outcome(site)[0] == "Y"
+    assert equivocations(site) == {(b"C", b"X")}
+    site += [version("D", 3, "B", "wed", 12)]
+    assert outcome(site) == ("D", {})
+    site += [version("E", 4, "D", "wed", 12), version("Z", 5, "E", "mon", 10)]
+    assert outcome(site) == ("E", {"Z": "older-delegation"})
+    assert outcome(site, [revoked("mon", "wed", 12, SITE, after=2)]) == (
+        "E",
+        dict.fromkeys("CXYZ", "revoked-key"),
+    )
+    instead = [v for v in site if v.cid not in (b"D", b"E", b"Z")] + [version("D", 4, "C", "wed", 12)]
+    assert outcome(instead, [revoked("mon", "wed", 12, SITE, after=2)])[1]["D"] == "refused-parent"
