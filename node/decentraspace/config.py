@@ -110,6 +110,7 @@ class LimitsConfig:
     free_sites: int = _setting(1, "Sites a wallet of the free tier may have at this node.")
     free_bytes: int = _setting(1 * GIB, "Bytes a wallet of the free tier may store at this node.")
     paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.")
+    channels: int = _setting(50, "Channels (production and previews) a site may have at this node.", 1, MOST)
     paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.")
 
 

@@ -79,9 +79,7 @@ class Hosting:
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records, self.fetcher = blocks, records, fetcher
-        self.copies = Copies(
-            config, key, rules, blocks, records, fetcher, self._add_and_publish, emit, tier
-        )
+        self.copies = Copies(config, key, rules, blocks, records, fetcher, self._add_and_publish, emit, tier)
         self.index = self.copies.index
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)

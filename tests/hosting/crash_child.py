@@ -78,7 +78,7 @@ async def main(folder: Path, seed: int) -> None:
                 entry = add_directory(entries, writer.put)
                 writer.flush()
                 head = records.head(owner.site_id)
-                record = owner.sign(entry.cid, entry.size, head)
+                record = owner.sign(entry.cid, entry.tsize, head)
                 deployed = await hosting.deploy(owner.address, record)
             receipt = record_cid(deployed.receipt)
             words = [str(deployed.head.seq), *map(cids.to_text, (entry.cid, deployed.head.cid, receipt))]

@@ -49,6 +49,11 @@ class SiteHead(NamedTuple):
     flags: int
     refused: str | None = None
 
+    @property
+    def host_label(self) -> str:
+        """The first part of the site's host name."""
+        return f"{self.label}--{self.site_id}"
+
 
 @dataclass(frozen=True)
 class AddResult:
@@ -243,6 +248,18 @@ class RecordStore:
                 limit,
             )
         ]
+
+    def versions(self, manifests: Sequence[bytes]) -> list[SiteHead]:
+        """Those of these record CIDs that are versions known here."""
+        found = [
+            self._all(f"SELECT {_COLUMNS} FROM versions WHERE cid = ?", cid)  # noqa: S608
+            for cid in manifests
+        ]
+        return [SiteHead(*rows[0]) for rows in found if rows]
+
+    def is_named(self, root: bytes) -> bool:
+        """Whether a version of a site that counts has this root."""
+        return bool(self._all("SELECT 1 FROM versions WHERE root = ? AND refused IS NULL LIMIT 1", root))
 
     def sites(self, owner: bytes | None = None, *, after: str = "", limit: int = 1000) -> list[SiteHead]:
         """Heads of production and preview channels, by site id; `after` is the last site id of the page before."""

@@ -14,6 +14,7 @@ CREATE TABLE versions (
     created INTEGER NOT NULL, size INTEGER NOT NULL, flags INTEGER NOT NULL, refused TEXT
 );
 CREATE INDEX versions_site ON versions (site, channel, seq);
+CREATE INDEX versions_root ON versions (root);
 CREATE INDEX versions_prev ON versions (prev);
 CREATE INDEX versions_key ON versions (owner, key);
 CREATE INDEX versions_best ON versions (site, channel, issued_at DESC, seq DESC, cid) WHERE refused IS NULL;

@@ -1,0 +1,235 @@
+"""Taking deploys: what is promised, and what is refused, with real stores and a wallet's signatures."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from decentraspace.config import load
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.gc import collect
+from decentraspace.content.importer import Entry, TreeBuilder
+from decentraspace.errors import Conflict, DecentraSpaceError, PaymentRequired, TooLarge, Unprocessable
+from decentraspace.hosting import Hosting
+from decentraspace.identity.keys import NodeKey
+from decentraspace.records.schema import Revocation, SiteManifest
+from decentraspace.records.signing import sign_revocation, sign_site, sponsor
+from decentraspace.records.store import RecordStore
+from decentraspace.records.verdict import NetworkRules, verify
+from tests.records.factory import make_session, make_wallet
+
+
+@dataclass
+class World:
+    hosting: Hosting
+    blocks: BlockStore
+    records: RecordStore
+    rules: NetworkRules
+    owner: bytes
+    key: Any
+    delegation: Any
+    wallet: Any
+    published: list[bytes]
+
+    def store(self, files: Mapping[str, bytes]) -> Entry:
+        writer = self.blocks.writer()
+        builder = TreeBuilder(writer.put)
+        for path, content in files.items():
+            builder.put_file(path, io.BytesIO(content))
+        entry = builder.finish()
+        writer.flush()
+        return entry
+
+    def manifest(self, entry: Entry, **changes: Any) -> SiteManifest:
+        label, channel = changes.pop("label", "site"), changes.pop("channel", "production")
+        plain = SiteManifest(
+            owner=self.owner, label=label, seq=1, root=entry.cid, prev=None, channel=channel, kind="static",
+            size=entry.tsize, has_headers=False, has_redirects=False, controllers=(), created=int(time.time()),
+        )  # fmt: skip
+        head = self.records.head(plain.site_id, channel)
+        if head is not None:
+            plain = replace(plain, seq=head.seq + 1, prev=head.cid)
+        return replace(plain, **changes)
+
+    def sign(self, entry: Entry, **changes: Any) -> bytes:
+        return sign_site(self.manifest(entry, **changes), self.key, self.delegation, self.rules)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    config = load(
+        environ={},
+        overrides={
+            "node": {"data_dir": str(tmp_path)},
+            "hosting": {"keep_versions": 3, "replicate": False},
+            "limits": {"free_bytes": 100_000, "channels": 3},
+        },
+    )
+    rules = NetworkRules.from_config(config)
+    wallet, now = make_wallet(), int(time.time())
+    key, delegation = make_session(wallet, rules, issued_at=now - 60, expires_at=now + 86400)
+    published: list[bytes] = []
+
+    async def publish(envelope: bytes) -> None:
+        published.append(envelope)
+
+    async def emit(*_: Any, **__: Any) -> None:
+        return None
+
+    with BlockStore.open(tmp_path / "blocks", quota=1 << 26) as blocks:
+        records = RecordStore(tmp_path / "records.sqlite", rules, config.records)
+        hosting = Hosting(
+            config,
+            NodeKey.load_or_create(tmp_path / "node.key", None),
+            rules,
+            blocks,
+            records,
+            fetcher=None,  # type: ignore[arg-type]  # nothing is fetched: replicate is off
+            publish=publish,
+            emit=emit,
+            tier=lambda owner: "free",
+        )
+        owner = delegation.verify(rules).owner
+        yield World(hosting, blocks, records, rules, owner, key, delegation, wallet, published)
+        records.close()
+
+
+async def test_a_record_that_came_by_gossip_is_not_receipted_before_its_content_is_here(world: World) -> None:
+    entry = world.store({"index.html": b"hello"})
+    record = world.sign(entry)
+    other = NodeKey.generate()
+    now = int(time.time())
+    for _ in collect(world.blocks, grace=-1):
+        pass  # the content is gone again
+    world.records.add(sponsor(record, other, now), now=now)
+    with pytest.raises(Conflict) as caught:
+        await world.hosting.deploy(world.owner, record)
+    assert caught.value.problem_slug == "missing-blocks"
+    assert world.records.receipts(entry.cid) == []
+
+    world.store({"index.html": b"hello"})
+    done = await world.hosting.deploy(world.owner, record)
+    assert verify(done.receipt, world.rules).body.root == entry.cid
+    for _ in collect(world.blocks, grace=-1):
+        pass
+    assert world.blocks.missing(entry.cid) == [], "what a receipt was signed for was collected"
+
+
+async def test_a_manifest_that_understates_its_size_is_refused_and_leaves_nothing(world: World) -> None:
+    entry = world.store({"large.bin": bytes(range(256)) * 200})
+    with pytest.raises(TooLarge):
+        await world.hosting.deploy(world.owner, world.sign(entry, size=10))
+    assert list(world.blocks.pins()) == []
+    assert world.records.head(world.manifest(entry).site_id) is None
+    await world.hosting.deploy(world.owner, world.sign(entry))
+
+
+async def test_all_channels_count_towards_what_the_tier_stores(world: World) -> None:
+    for channel in ("production", "one"):
+        entry = world.store({"file": channel.encode() * 5000})
+        await world.hosting.deploy(world.owner, world.sign(entry, channel=channel))
+    entry = world.store({"file": b"two" * 20_000})
+    with pytest.raises(PaymentRequired, match="stores 100000 bytes"):
+        await world.hosting.deploy(world.owner, world.sign(entry, channel="two"))
+
+
+async def test_a_site_has_only_so_many_channels(world: World) -> None:
+    entry = world.store({"file": b"x"})
+    for channel in ("production", "one", "two"):
+        await world.hosting.deploy(world.owner, world.sign(entry, channel=channel))
+    with pytest.raises(PaymentRequired, match="at most 3 channels"):
+        await world.hosting.deploy(world.owner, world.sign(entry, channel="three"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("_redirects", b"/bad"), ("_headers", b"/\n  no colon"), ("_redirects", b"/a /b 999")],
+)
+async def test_rule_files_with_a_fault_are_refused_before_anybody_sees_them(
+    world: World, name: str, content: bytes
+) -> None:
+    entry = world.store({"index.html": b"hello", name: content})
+    with pytest.raises(Unprocessable, match=f"{name}, line"):
+        await world.hosting.deploy(world.owner, world.sign(entry))
+    assert list(world.blocks.pins()) == []
+
+
+async def test_a_request_that_is_broken_off_before_the_commit_leaves_no_pin(world: World) -> None:
+    record = world.sign(world.store({"index.html": b"hello"}))
+    for steps in range(1, 60):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, steps, scope)
+                await world.hosting.deploy(world.owner, record)
+                nursery.cancel_scope.cancel()
+        committed = verify(record, world.rules).cid in world.records.ids()
+        assert committed or list(world.blocks.pins()) == []
+        if committed:
+            break
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.hosting.run)
+        # What is committed is shown, though nobody waits for the answer any more.
+        label = world.manifest(world.store({"index.html": b"hello"})).site_id
+        await until(lambda: world.hosting.index.get(f"site--{label}") is not None)
+        nursery.cancel_scope.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not holds():
+            await trio.sleep(0.01)
+
+
+async def _cancel_after(steps: int, scope: trio.CancelScope) -> None:
+    for _ in range(steps):
+        await trio.sleep(0.0002)
+    scope.cancel()
+
+
+async def test_a_site_whose_key_was_revoked_is_held_and_shown_no_longer(world: World) -> None:
+    entry = world.store({"index.html": b"hello"})
+    head = (await world.hosting.deploy(world.owner, world.sign(entry))).head
+    preview = world.store({"index.html": b"preview"})
+    await world.hosting.deploy(world.owner, world.sign(preview, channel="pr-1"))
+    now = int(time.time())
+    key, delegation = make_session(world.wallet, world.rules, issued_at=now, expires_at=now + 3600)
+    old = world.key.public_key().public_bytes_raw()
+    revocation = Revocation(owner=world.owner, key=old, site=None, after=0, created=now)
+    await world.hosting.revoke(world.owner, sign_revocation(revocation, key, delegation, world.rules))
+    assert world.hosting.index.get(head.host_label) is None
+    assert not world.blocks.referenced(entry.cid)
+    assert not world.blocks.referenced(preview.cid)
+    assert not world.hosting.copies.holds(head.cid)
+
+
+async def test_versions_beyond_those_kept_are_let_go(world: World) -> None:
+    roots = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.hosting.run)
+        for number in range(6):
+            entry = world.store({"index.html": b"version %d" % number})
+            roots.append(entry.cid)
+            await world.hosting.deploy(world.owner, world.sign(entry))
+        await until(lambda: [world.blocks.is_pinned(r) for r in roots] == [False] * 3 + [True] * 3)
+        nursery.cancel_scope.cancel()
+
+
+async def test_roots_of_records_may_be_asked_for_and_others_not(world: World) -> None:
+    from decentraspace.content import cid as cids
+
+    entry, other = world.store({"a": b"a"}), world.store({"b": b"b"})
+    await world.hosting.deploy(world.owner, world.sign(entry))
+    assert await world.hosting.resolve_host(cids.to_text(entry.cid))
+    assert not await world.hosting.resolve_host(cids.to_text(other.cid))
+
+
+async def test_refusals_are_errors_with_words(world: World) -> None:
+    with pytest.raises(DecentraSpaceError):
+        await world.hosting.deploy(world.owner, b"not a record")
