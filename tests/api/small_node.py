@@ -137,7 +137,10 @@ class Person:
         return self
 
     def site(self, root: bytes, **changes: Any) -> dict[str, str]:
-        """The body of a deploy."""
+        """The body of a deploy. `size`: what is here of the content, else a few bytes."""
+        blocks = self.node.blocks
+        if "size" not in changes and not blocks.missing(root, 1):
+            changes["size"] = blocks.dag_size(root)
         record = make_site(self.wallet, (self.key, self.delegation), self.node.rules, root=root, **changes)
         return {"record": base64.b64encode(record).decode()}
 

@@ -14,6 +14,7 @@ from decentraspace.content import cid as cids
 from decentraspace.records.schema import Receipt
 from decentraspace.records.verdict import verify
 from tests.api.small_node import Person, SmallNode
+from tests.records.factory import make_session, make_site
 
 CAR = {"Content-Type": "application/vnd.ipld.car"}
 
@@ -113,6 +114,11 @@ async def test_a_session_for_one_site_publishes_no_other(
     root, data = block(b"scope")
     await upload(client, limited, (root, data))
     answer = await deploy(client, limited, limited.site(root))
+    assert answer.json()["type"] == "urn:decentraspace:problem:limited-session"
+    record = make_site(
+        person.wallet, make_session(person.wallet, node.rules, scope="a" * 16), node.rules, root=root
+    )
+    answer = await deploy(client, person, {"record": base64.b64encode(record).decode()})
     assert answer.json()["type"] == "urn:decentraspace:problem:out-of-scope"
 
 

@@ -20,6 +20,7 @@ from eth_account import Account
 
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import iter_file, resolve
+from decentraspace.records.schema import site_id
 from tests.cli.conftest import KEY, WALLET, Result, ServedNode
 
 Run = Callable[..., Result]
@@ -164,7 +165,15 @@ def test_a_session_for_one_site(run: Run, served: ServedNode, site: Path) -> Non
     scope = "a" * 16
     arguments = ("login", "--node", served.url, "--key-stdin", "--json", "--scope", scope)
     assert run(*arguments, stdin=KEY).json["scope"] == scope
-    assert "does not cover this site" in words(run("deploy", site))
+    assert f"may only publish the site {scope}" in words(run("deploy", site))
+    own = site_id(bytes.fromhex(WALLET[2:]), "my-site")
+    assert run(*arguments[:-1], own, stdin=KEY).code == 0
+    assert run("deploy", site, "--json").json["site"] == own
+    (site / "index.html").write_text("<h1>two</h1>")
+    assert run("deploy", site, "--json").json["seq"] == 2
+    assert run("rollback", "my-site", "--json").json["seq"] == 3
+    assert [s["site"] for s in run("sites", "--json").json["sites"]] == [own]
+    assert "may only publish" in words(run("revoke", _did_of("11" * 32)))
 
 
 def test_a_node_made_anew_is_logged_in_to_again(

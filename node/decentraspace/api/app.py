@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from decentraspace.api import auth, hosting, metrics, openapi, storage, system
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
-from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode
+from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode, refuse_limited
 from decentraspace.api.schemas import dump, parse, parse_query
 from decentraspace.api.services import NodeServices
 from decentraspace.api.state import Answer, State
@@ -165,6 +165,8 @@ def _view(
         session, token = None, ""
         if endpoint.login:
             session, token = await _identify(node, optional=endpoint.login == "optional")
+        if not endpoint.narrow:
+            refuse_limited(session)
         if endpoint.admin and (session is None or not node.is_admin(session.owner)):
             raise Forbidden("Only administrators of this node may do this")
         media = (request.mimetype or "").lower()
@@ -288,6 +290,7 @@ def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
 def _plugin_view(node: NodeServices, mounted: MountedRoute) -> Callable[[], Awaitable[Response]]:
     async def view() -> Response:
         session, _ = await _identify(node, optional=not mounted.route.login)
+        refuse_limited(session)  # plugins are told of the wallet alone, not of limits
         asked = HttpRequest(
             request.method,
             request.path,

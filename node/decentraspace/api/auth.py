@@ -55,7 +55,7 @@ class LoginAnswer:
     token: str = attr("Send it as `Authorization: Bearer TOKEN`. It works at this node alone.")
     owner: str = attr("The wallet.", example="0x…")
     key: str = attr("The session key.", example="did:key:z6Mk…")
-    scope: str = attr("`*`, or the id of the one site that may be published.")
+    scope: str = attr("`*`, or the id of the one site that may be published: nothing else, then.")
     tier: Literal["free", "paid"] = attr("The wallet's tier at this node.")
     expires: datetime = attr("When the token ends.")
 
@@ -113,7 +113,15 @@ async def login(call: Call) -> LoginAnswer:
     )
 
 
-@table.add("DELETE", "/auth/login/", tag="auth", login=True, answers={204: None}, problems=(Unauthorized,))
+@table.add(
+    "DELETE",
+    "/auth/login/",
+    tag="auth",
+    login=True,
+    narrow=True,
+    answers={204: None},
+    problems=(Unauthorized,),
+)
 async def logout(call: Call) -> Reply:
     """Log out: the access token ends
 
@@ -163,6 +171,7 @@ class TierChange:
     "/auth/tier/",
     tag="auth",
     login=True,
+    narrow=True,
     query=TierQuery,
     answers={200: TierAnswer},
     problems=(Unauthorized, Forbidden),
@@ -170,7 +179,7 @@ class TierChange:
 async def get_tier(call: Call) -> TierAnswer:
     """One's tier and its limits at this node"""
     owner = call.owner if call.query.owner is None else parse_address(call.query.owner)
-    if owner != call.owner and not call.node.is_admin(call.owner):
+    if owner != call.owner and not call.is_admin:
         raise Forbidden("Only an administrator of this node may look at another wallet")
     return await trio.to_thread.run_sync(_tier, call, owner)
 

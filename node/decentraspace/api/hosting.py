@@ -18,7 +18,7 @@ from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, Paymen
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec
-from decentraspace.records.schema import PRODUCTION, check_channel, check_label, site_id
+from decentraspace.records.schema import PRODUCTION, SiteManifest, check_channel, check_label, site_id
 from decentraspace.records.store import FLAG_HEADERS, FLAG_REDIRECTS, SiteHead
 from decentraspace.records.verdict import RecordRefused
 
@@ -62,6 +62,7 @@ class DeployAnswer:
     "/hosting/deploy/",
     tag="hosting",
     login=True,
+    narrow=True,
     json=DeployRequest,
     answers={200: DeployAnswer},
     problems=(BadInput, Unauthorized, Forbidden, PaymentRequired, Conflict, RecordRefused),
@@ -75,6 +76,7 @@ async def deploy(call: Call) -> DeployAnswer:
     Repeating a deploy that was taken answers the same again.
     """
     record = decode_base64(call.body.record, "record")
+    _check_scope(call, record)
     done = await call.node.hosting.deploy(call.owner, record)
     head = done.head
     return DeployAnswer(
@@ -88,6 +90,15 @@ async def deploy(call: Call) -> DeployAnswer:
         _receipt(done.receipt),
         done.holders,
     )
+
+
+def _check_scope(call: Call, record: bytes) -> None:
+    """A session for one site brings that site's records only, whoever signed them."""
+    if call.session is None or call.session.unlimited:
+        return
+    body = codec.decode_record(record).body
+    if not isinstance(body, SiteManifest) or body.site_id != call.session.scope:
+        call.need_unlimited()
 
 
 def _receipt(record: bytes) -> ReceiptAnswer:
@@ -168,6 +179,7 @@ class SitesAnswer:
     "/hosting/status/",
     tag="hosting",
     login="optional",
+    narrow=True,
     query=StatusQuery,
     answers={200: SiteAnswer | SitesAnswer},
     problems=(BadInput, Unauthorized, NotFound),
@@ -232,6 +244,10 @@ def _site_of(call: Call, text: str) -> str:
 
 def _own(call: Call, query: StatusQuery) -> SitesAnswer:
     """Pages end between sites: all channels of a site are on one page."""
+    session = call.session
+    if session is not None and not session.unlimited:
+        one = [call.node.records.head(session.scope, c) for c in call.node.records.channels(session.scope)]
+        return SitesAnswer([_brief(call, head) for head in one if head and head.owner == call.owner], None)
     heads = call.node.records.sites(call.owner, after=query.cursor, limit=query.limit + 1)
     more = len(heads) > query.limit
     if more:

@@ -16,6 +16,8 @@ from decentraspace.errors import TYPE_PREFIX, DecentraSpaceError, Forbidden, Una
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 _KEY = "Repeating the request with the same key within a day answers the same again, and does nothing."
 
+_NARROW = "A login that is limited to one site may use it."
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -65,6 +67,8 @@ def _operation(endpoint: Endpoint, components: dict[str, Any], problem: Any) -> 
     }
     if endpoint.doc:
         operation["description"] = endpoint.doc
+    if endpoint.login and endpoint.narrow:
+        operation["description"] = f"{endpoint.doc} {_NARROW}".strip()
     if endpoint.login:
         operation["security"] = [{"token": []}] + ([{}] if endpoint.login == "optional" else [])
     if parameters := _parameters(endpoint, components):
@@ -140,7 +144,7 @@ def _problems(endpoint: Endpoint) -> dict[int, list[str]]:
     known: list[type[DecentraSpaceError]] = list(endpoint.problems)
     if endpoint.login and Unauthorized not in known:
         known.append(Unauthorized)
-    if endpoint.admin and Forbidden not in known:
+    if (endpoint.admin or (endpoint.login and not endpoint.narrow)) and Forbidden not in known:
         known.append(Forbidden)
     found: dict[int, list[str]] = {}
     for problem in sorted(known, key=lambda p: p.status):
@@ -184,6 +188,8 @@ def _section(endpoint: Endpoint, components: dict[str, Any]) -> str:
     who = "for administrators" if endpoint.admin else "logged-in wallet" if endpoint.login else "open to all"
     if endpoint.login == "optional":
         who = "open to all; more with a login"
+    if endpoint.login and endpoint.narrow:
+        who += "; also with a login for one site"
     parts = [
         f"<h3><code>{endpoint.method} {escape(endpoint.path)}</code></h3>"
         f"<p>{_words(endpoint.summary)}. <span class=a>({who})</span></p>"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from decentraspace.api.body import Body
 from decentraspace.api.services import NodeServices
 from decentraspace.api.state import State
-from decentraspace.errors import DecentraSpaceError, Unauthorized
+from decentraspace.errors import DecentraSpaceError, Forbidden, Unauthorized
 from decentraspace.identity.sessions import Session
 
 JSON_MOST = 64 * 1024  # bytes of a JSON body, unless an endpoint says otherwise
@@ -52,6 +52,27 @@ class Call:
             raise Unauthorized("Log in first: send `Authorization: Bearer TOKEN`")
         return self.session.owner
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether an administrator is logged in, by a session that is not limited to one site."""
+        session = self.session
+        return session is not None and session.unlimited and self.node.is_admin(session.owner)
+
+    def need_unlimited(self) -> None:
+        """Forbidden for a session that may publish one site only."""
+        refuse_limited(self.session)
+
+
+def refuse_limited(session: Session | None) -> None:
+    """Forbidden for a session that may publish one site only: it deploys that one and does nothing else."""
+    if session is not None and not session.unlimited:
+        raise Forbidden(
+            f"This login may only publish the site {session.scope}",
+            hint="Log in without --scope.",
+            slug="limited-session",
+            site=session.scope,
+        )
+
 
 Handler = Callable[[Call], Awaitable[Any]]
 
@@ -66,7 +87,8 @@ class Media:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`login`: a wallet must be logged in ("optional": may be); `json`: dataclass of a JSON body; `streams`:
+    """`login`: a wallet must be logged in ("optional": may be); `narrow`: a session that is limited to one
+    site may use it; `json`: dataclass of a JSON body; `streams`:
     content types taken as a stream; `answers`: status -> dataclass, or a content type; `replay`: whether an
     Idempotency-Key makes a repetition answer the same (else repeating it is harmless by itself)."""
 
@@ -77,6 +99,7 @@ class Endpoint:
     tag: str
     doc: str = ""
     login: bool | str = False
+    narrow: bool = False
     admin: bool = False
     json: type | None = None
     json_most: int = JSON_MOST

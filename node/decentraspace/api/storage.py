@@ -22,6 +22,7 @@ from decentraspace.content.archives import Limits
 from decentraspace.errors import (
     BadInput,
     Conflict,
+    Forbidden,
     NotFound,
     PaymentRequired,
     QuotaExceeded,
@@ -43,6 +44,7 @@ _SPARE_DISK = 256 * 1024 * 1024  # bytes of disk that uploads leave free
 _PROBLEMS = (
     BadInput,
     Unauthorized,
+    Forbidden,
     PaymentRequired,
     Stalled,
     Conflict,
@@ -106,6 +108,7 @@ class ForgetQuery:
     "/storage/upload/",
     tag="storage",
     login=True,
+    narrow=True,
     json=WantRequest,
     json_most=2 * 1024 * 1024,
     streams={
@@ -130,9 +133,13 @@ async def upload(call: Call) -> Any:
     "Stored" is said only after every block is verified and on disk. JSON asks which blocks are missing.
     Interrupted uploads of a CAR, zip or tar can go on: begin with `Upload-Complete: ?0`, ask for the offset
     with HEAD, send the rest with PATCH (the shape of draft-ietf-httpbis-resumable-upload).
+    With a login for one site: the question and `?blocks=1`, which a deploy needs, and nothing that is kept
+    without one.
     """
     if call.body is not None:
         return await _missing(call)
+    if not call.query.blocks or call.headers.get("Upload-Complete") == "?0":
+        call.need_unlimited()
     if call.headers.get("Upload-Complete") == "?0":
         return await _begin(call)
     ingest.kind_of(call.media)
