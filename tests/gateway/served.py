@@ -130,8 +130,16 @@ class Owner:
         """Take it for served when this returns: that is what an acknowledged deploy promises."""
         node = self.served.node
         root = self.served.store(files) if isinstance(files, dict) else files
+        size = node.blocks.dag_size(root)
         record = make_site(
-            self.wallet, self.session, node.rules, label=self.label, root=root, **self._next, **changes
+            self.wallet,
+            self.session,
+            node.rules,
+            label=self.label,
+            root=root,
+            size=size,
+            **self._next,
+            **changes,
         )
         deployed = self.served.call(node.hosting.deploy, self.address, record)
         head = deployed.head

@@ -18,6 +18,7 @@ MAX_RULES = 2000
 REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 REWRITE_STATUS = frozenset({200, 404, 410, 451})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_PATTERN_MOST = 1000  # characters
 _PLACEHOLDER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _IN_URL = "/:?#[]@!$&'()*+,;=~%-._"
 # What the server decides alone: framing, encoding, connection, and cookies, which sites share; and what
@@ -41,8 +42,9 @@ class Pattern(NamedTuple):
     segments: tuple[str, ...]
     rest: str | None
 
-    def match(self, parts: Sequence[str]) -> dict[str, str] | None:
-        """What the placeholders and `splat` stand for; None when a path, split at "/", is not matched."""
+    def match(self, path: str) -> dict[str, str] | None:
+        """What the placeholders and `splat` stand for; None when `path` (decoded) is not matched."""
+        parts = path.split("/")
         count = len(self.segments)
         if len(parts) < count or (self.rest is None and len(parts) != count):
             return None
@@ -104,7 +106,7 @@ def parse_redirects(text: bytes) -> tuple[Redirect, ...]:
             absolute and status in REDIRECT_STATUS
         ):
             raise BadInput(f"_redirects, line {number}: TO must be a path, or a URL to be redirected to")
-        rules.append(Redirect(_pattern(words[0], number), words[1], status, forced))
+        rules.append(Redirect(_pattern(words[0], f"_redirects, line {number}"), words[1], status, forced))
         if len(rules) > MAX_RULES:
             raise BadInput(f"_redirects has more than {MAX_RULES} rules")
     return tuple(rules)
@@ -144,7 +146,7 @@ def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
                 rules.append(HeaderRule(pattern, tuple(headers)))
             if not line.startswith("/"):
                 raise BadInput(f"_headers, line {number}: a block starts with a path")
-            pattern, headers = _pattern(line.strip(), number), []
+            pattern, headers = _pattern(line.strip(), f"_headers, line {number}"), []
             continue
         name, colon, value = line.strip().partition(":")
         value = value.strip()
@@ -186,16 +188,18 @@ def _lines(text: bytes, name: str, keep_indent: bool = False) -> list[tuple[int,
     return result
 
 
-def _pattern(text: str, number: int) -> Pattern:
+def _pattern(text: str, where: str) -> Pattern:
     """`/a/:name/*`: a placeholder is a whole segment, the splat is the end."""
-    if len(text) > 1000 or text.count("*") > 1 or ("*" in text and not text.endswith("*")):
-        raise BadInput(f"Line {number}: * may stand once, at the end of a path")
+    if len(text) > _PATTERN_MOST:
+        raise BadInput(f"{where}: a path has at most {_PATTERN_MOST} characters")
+    if text.count("*") > 1 or ("*" in text and not text.endswith("*")):
+        raise BadInput(f"{where}: * may stand once, at the end of a path")
     segments = unquote(text).split("/")
     rest = segments.pop()[:-1] if text.endswith("*") else None
     names = [s[1:] for s in segments if s.startswith(":")] + ["splat"] * (rest is not None)
     for name in names:
         if not _PLACEHOLDER.fullmatch(name):
-            raise BadInput(f"Line {number}: a placeholder such as :name is all of its segment")
+            raise BadInput(f"{where}: a placeholder such as :name is all of its segment")
         if names.count(name) > 1:
-            raise BadInput(f"Line {number}: :{name} stands twice")
+            raise BadInput(f"{where}: :{name} stands twice")
     return Pattern(tuple(segments), rest)
