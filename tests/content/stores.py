@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
 
 from decentraspace.content import cid as cids
 from decentraspace.content import dagpb
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.dagpb import Link
-from tests.support import ROOT
+from tests.support import ROOT, require_real
 
 Block = tuple[bytes, bytes]  # CID, data
 
@@ -43,6 +47,19 @@ def python(code: str, *args: object) -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def traced(folder: Path, code: str, *args: object) -> str:
+    """What another process of this project asks of the system to write, sync and rename, one call per line."""
+    require_real("strace", shutil.which("strace"))
+    output = folder / "trace"
+    calls = "trace=write,pwrite64,writev,pwritev,fsync,fdatasync,openat,?rename,?renameat,?renameat2"
+    command = ["strace", "-f", "-e", calls, "-o", output, sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode and "PTRACE" in done.stderr:
+        pytest.skip("this system lets nobody trace")
+    assert done.returncode == 0, done.stderr
+    return output.read_text()
 
 
 def table(store: BlockStore, name: str) -> dict[bytes, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from decentraspace.content.uploads import LIFETIME, UploadStore
 from decentraspace.errors import Conflict, NotFound, TooLarge
-from tests.content.stores import python
+from tests.content.stores import python, traced
 from tests.content.victims import MAX_UPLOAD, OWNER, Victims
 
 STRANGER = b"\1" * 20
@@ -199,6 +200,28 @@ def test_a_disk_without_room_is_an_error_that_keeps_what_came(tmp_path: Path) ->
 
 
 # -- kill -9
+
+
+SENT = """
+import sys
+from pathlib import Path
+from decentraspace.content.uploads import UploadStore
+from tests.content.victims import OWNER, say
+store = UploadStore(Path(sys.argv[1]), max_bytes=1 << 20)
+name = store.create(OWNER, "x", None)
+say("created")
+offset = store.append(name, 0, [b"UPLOADED", b"UPLOADED"])
+say("at")
+"""
+
+
+def test_what_is_told_was_synced(tmp_path: Path) -> None:
+    """A kill leaves the system's caches alone; so it is the calls that are looked at."""
+    creating, _, rest = traced(tmp_path, SENT, tmp_path / "uploads").partition('"created\\n"')
+    order = re.findall(r'(\w+)\((?:\d+, "\{|\d+\)|"[^"]*\.new")', creating[creating.index(".part") :])
+    assert order == ["write", "fsync", "rename", "fsync"]
+    appending = rest.partition('"at\\n"')[0]
+    assert re.findall(r'(\w+)\(\d+(?:, "UPLOADED"|\))', appending) == ["write", "write", "fsync"]
 
 
 def test_an_offset_that_was_told_survives_any_kill(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from decentraspace.content import pins
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import collect
+from decentraspace.content.reader import BlockMissing
 from decentraspace.content.siteindex import SiteEntry, SiteIndex
 from decentraspace.content.uploads import UploadStore
 from tests.content.stores import Block, leaf, node
@@ -73,7 +74,14 @@ def _publish(store: BlockStore, life: int, who: int) -> None:
             number = 2 * source.randrange(DAGS // 2) + who
             blocks, name = dag(number), source.choice(["a", "b"])
             root = blocks[-1][0]
-            if source.random() < 0.5:
+            if source.random() < 0.2:
+                hollow = node([root, leaf(b"nowhere")[0]])
+                store.put_many([*blocks, hollow])
+                try:
+                    store.pin(hollow[0], name)
+                except BlockMissing:
+                    say("refused")
+            elif source.random() < 0.6:
                 with store.hold():
                     store.put_many(blocks)
                     say(f"put {number}")
