@@ -18,10 +18,10 @@ Channel = tuple[str, str]
 
 
 class Settled(NamedTuple):
-    """Channels whose head changed, and how many versions were judged."""
+    """Channels whose head changed; versions judged and revocations read for it."""
 
     changed: list[Channel]
-    judged: int
+    work: int
 
 
 _VERSION = "SELECT cid, seq, prev, key, issued_at, site, channel, owner, refused FROM versions WHERE cid = ?"
@@ -94,7 +94,7 @@ def settle(db: sqlite3.Connection, cids: Iterable[bytes]) -> Settled:
                     (cid, site, channel),
                 ).fetchall()
             )
-    return Settled([channel for channel in channels if _set_head(db, *channel)], judged)
+    return Settled([channel for channel in channels if _set_head(db, *channel)], judged + voids.read)
 
 
 def standing_against(db: sqlite3.Connection, owner: bytes, site: str, key: bytes) -> Collection[Revoked]:
@@ -103,11 +103,12 @@ def standing_against(db: sqlite3.Connection, owner: bytes, site: str, key: bytes
 
 
 class _Voids:
-    """Revocations that stand against a key, read once per transaction."""
+    """Revocations that stand against a key, read once per transaction. `read`: how many rows that took."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+        self._db, self.read = db, 0
         self._kept: dict[tuple[bytes, str | None, bytes], Voids] = {}
+        self._of_all_keys: dict[tuple[bytes, str | None], Voids | None] = {}
         self._specific: dict[tuple[bytes, str], bool] = {}
 
     def of(self, owner: bytes, site: str, key: bytes) -> Voids:
@@ -117,10 +118,23 @@ class _Voids:
                 _REVOKED + "site = ? LIMIT 1", (owner, site)
             ).fetchone()  # walks the owner's revocations, which are few
             self._specific[(owner, site)] = found is not None
-        where = (owner, site if self._specific[(owner, site)] else None, key)
+        scope = (owner, site if self._specific[(owner, site)] else None)
+        where = (*scope, key)
         if where not in self._kept:
-            self._kept[where] = standing(self._relevant(owner, site, key), site)
+            # The first key is usually the only one. For the second, all are read: keys that revoke each
+            # other in a long line would otherwise have the line walked again for each of them.
+            if scope not in self._of_all_keys:
+                self._of_all_keys[scope] = None
+                self._kept[where] = standing(self._relevant(owner, site, key), site)
+            else:
+                self._kept[where] = self._of_all_keys[scope] or self._all(scope, site)
         return self._kept[where]
+
+    def _all(self, scope: tuple[bytes, str | None], site: str) -> Voids:
+        rows = self._db.execute(_REVOKED + "(site IS NULL OR site = ?)", (scope[0], site)).fetchall()
+        self.read += len(rows)
+        voids = self._of_all_keys[scope] = standing([Revoked(*row) for row in rows], site)
+        return voids
 
     def _relevant(self, owner: bytes, site: str, key: bytes) -> set[Revoked]:
         """Those against the key, those against their signers, and so on."""
@@ -132,6 +146,7 @@ class _Voids:
             ).fetchall():
                 revoked = Revoked(*row)
                 rows.add(revoked)
+                self.read += 1
                 if revoked.signer not in seen:
                     seen.add(revoked.signer)
                     queue.append(revoked.signer)

@@ -14,7 +14,7 @@ from decentraspace.records.verdict import RecordRefused
 _DAY = 86400
 _REFUSAL_COSTS = 10  # records
 _KEPT_DAYS = 7
-_FREE_WORK = 20  # versions judged again
+_FREE_WORK = 20  # versions judged and revocations read
 
 
 class Sponsors:
@@ -31,11 +31,11 @@ class Sponsors:
             raise RecordRefused("The record's sponsor has used up its quota of the day", slug="sponsor-quota")
         self._add(sponsor, at, 1, size, 0)
 
-    def worked(self, sponsor: bytes, at: int, judged: int) -> None:
+    def worked(self, sponsor: bytes, at: int, work: int) -> None:
         """A record that made so many versions be judged again counts as more than one: revocations that
         overrule each other could otherwise keep every node busy for the price of a signature."""
-        if judged > _FREE_WORK:
-            self._add(sponsor, at, judged // _FREE_WORK, 0, 0)
+        if work > _FREE_WORK:
+            self._add(sponsor, at, work // _FREE_WORK, 0, 0)
 
     def refused(self, sponsor: bytes, at: int) -> None:
         """A record that this sponsor answered for was not valid."""

@@ -94,6 +94,7 @@ class RecordStore:
         self.rules = rules
         self._lock = threading.RLock()
         self._db = open_database(path, MIGRATIONS)
+        self._nodes: list[Statement] | None = None
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
         self._revoked = RevokedKeys(self._db, self._lock)
         self.is_revoked = self._revoked.is_revoked
@@ -138,8 +139,8 @@ class RecordStore:
                 return AddResult("stale", verified)
             if not local:
                 self._sponsors.charge(decoded.sponsor, day, len(envelope))
-            result, judged = self._store(db, verified, decoded, now)
-            self._sponsors.worked(decoded.sponsor, day, judged)
+            result, work = self._store(db, verified, decoded, now)
+            self._sponsors.worked(decoded.sponsor, day, work)
             return result
 
     def add_many(
@@ -162,7 +163,7 @@ class RecordStore:
     def _store(
         self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope, now: int
     ) -> tuple[AddResult, int]:
-        """What changed, and how many versions were judged for it."""
+        """What changed, and what work that was (chains.Settled)."""
         body = record.body
         added = db.execute(
             "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)",
@@ -198,7 +199,7 @@ class RecordStore:
                 heads.append(head)
             else:
                 removed.append((site, channel))
-        return AddResult("accepted", record, tuple(heads), tuple(removed)), settled.judged
+        return AddResult("accepted", record, tuple(heads), tuple(removed)), settled.work
 
     def _is_stale(self, db: sqlite3.Connection, record: VerifiedRecord) -> bool:
         """Whether that node's newest statement about the thing is here; ties go to the lower CID."""
@@ -298,8 +299,22 @@ class RecordStore:
 
     def nodes(self, now: int) -> list[Statement]:
         """Announcements of the last 24 hours."""
-        found = self._statements("statements.kind = 'node'")
+        # Asked for whenever content is looked for, and changed every few minutes at most.
+        with self._lock:
+            if self._nodes is None:
+                self._nodes = self._statements("statements.kind = 'node'")
+            found = self._nodes
         return [s for s in found if s.body.created >= now - _NODE_LIFETIME]
+
+    def sponsors_of(self, root: bytes, limit: int = 8) -> list[bytes]:
+        """Keys of the nodes that took in the newest versions with this root: they had all of it then."""
+        rows = self._all(
+            "SELECT envelope FROM versions JOIN records USING (cid) WHERE root = ? AND refused IS NULL "
+            "ORDER BY versions.created DESC LIMIT ?",
+            root,
+            limit,
+        )
+        return [codec.decode_envelope(row[0]).sponsor for row in rows]
 
     def receipts(self, root: bytes) -> list[Statement]:
         """Receipts of nodes that hold all of `root`."""
