@@ -14,104 +14,144 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from decentraspace import forms
 from decentraspace.errors import ConfigError
+from decentraspace.forms import MOST, Form
 
 GIB = 1024**3
 MIB = 1024**2
+_YEAR = 365 * 86400.0
 
 
-def _setting(default: Any, doc: str) -> Any:
-    if isinstance(default, dict):
-        return field(default_factory=lambda: types.MappingProxyType(default), metadata={"doc": doc})
-    return field(default=default, metadata={"doc": doc})
+def _setting(
+    default: Any, doc: str, least: float | None = None, most: float | None = None, form: Form | None = None
+) -> Any:
+    """`least` and `most` of a number, both allowed; `most` of a list: how many; `form` of (each) text."""
+    metadata = {"doc": doc, "least": least, "most": most, "form": form}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class NodeConfig:
-    data_dir: str = _setting("~/.decentraspace", "Folder that holds everything the node keeps.")
-    name: str = _setting("", "Name shown to people, for example in `decentraspace status`.")
-    operator: str = _setting("", "Wallet address (0x…) of the operator; it may administer the node.")
-    admins: tuple[str, ...] = _setting((), "Further wallet addresses that may administer the node.")
+    data_dir: str = _setting(
+        "~/.decentraspace", "Folder that holds everything the node keeps.", form=forms.PATH
+    )
+    name: str = _setting(
+        "", "Name shown to people, for example in `decentraspace status`.", form=forms.PERSON
+    )
+    operator: str = _setting(
+        "", "Wallet address (0x…) of the operator; it may administer the node.", form=forms.WALLET
+    )
+    admins: tuple[str, ...] = _setting(
+        (), "Further wallet addresses that may administer the node.", form=forms.WALLET
+    )
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    name: str = _setting("devnet", "Network to join; records of another network are refused.")
-    chain_id: int = _setting(31337, "Chain id (EIP-155) that logins of this network name.")
-    siwe_domain: str = _setting(
-        "decentraspace.localhost", "Domain that logins (EIP-4361) of this network name."
+    name: str = _setting(
+        "devnet", "Network to join; records of another network are refused.", form=forms.NETWORK
     )
-    listen: tuple[str, ...] = _setting(("/ip4/0.0.0.0/tcp/4001",), "libp2p addresses to listen on.")
-    announce: tuple[str, ...] = _setting((), "libp2p addresses told to others; empty: those listened on.")
-    bootstrap: tuple[str, ...] = _setting((), "Peers to connect to at start (/ip4/…/tcp/…/p2p/PEERID).")
+    chain_id: int = _setting(31337, "Chain id (EIP-155) that logins of this network name.", 1, MOST)
+    siwe_domain: str = _setting(
+        "decentraspace.localhost", "Domain that logins (EIP-4361) of this network name.", form=forms.AUTHORITY
+    )
+    listen: tuple[str, ...] = _setting(
+        ("/ip4/0.0.0.0/tcp/4001",), "libp2p addresses to listen on.", form=forms.LISTENING
+    )
+    announce: tuple[str, ...] = _setting(
+        (), "libp2p addresses told to others; empty: those listened on.", most=16, form=forms.ANNOUNCED
+    )
+    bootstrap: tuple[str, ...] = _setting(
+        (), "Peers to connect to at start (/ip4/…/tcp/…/p2p/PEERID).", form=forms.BOOTSTRAP
+    )
     mdns: bool = _setting(True, "Find peers on the local network by multicast DNS.")
     allow_private: bool = _setting(
         False, "Fetch content from private and loopback addresses; only for a network on one machine or LAN."
     )
-    max_peers: int = _setting(100, "Connections kept at most.")
-    sync_interval: float = _setting(60.0, "Seconds between exchanges of record sets with a connected peer.")
+    max_peers: int = _setting(100, "Connections kept at most.", 1, 10_000)
+    sync_interval: float = _setting(
+        60.0, "Seconds between exchanges of record sets with a connected peer.", 0.1, 86400.0
+    )
 
 
 @dataclass(frozen=True)
 class ApiConfig:
-    host: str = _setting("127.0.0.1", "Address the HTTP API listens on.")
-    port: int = _setting(8090, "Port the HTTP API listens on.")
-    public_url: str = _setting("", "URL under which others reach the API; empty: from host and port.")
-    max_upload: int = _setting(2 * GIB, "Bytes one upload may have.")
-    max_upload_files: int = _setting(100_000, "Files one upload may have.")
-    token_lifetime: int = _setting(24 * 3600, "Seconds an access token is valid.")
+    host: str = _setting("127.0.0.1", "Address the HTTP API listens on.", form=forms.HOST)
+    port: int = _setting(8090, "Port the HTTP API listens on.", 1, 65535)
+    public_url: str = _setting(
+        "", "URL under which others reach the API; empty: from host and port.", form=forms.URL
+    )
+    max_upload: int = _setting(2 * GIB, "Bytes one upload may have.", 1, MOST)
+    max_upload_files: int = _setting(100_000, "Files one upload may have.", 1, MOST)
+    token_lifetime: int = _setting(24 * 3600, "Seconds an access token is valid.", 1, int(_YEAR))
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    host: str = _setting("127.0.0.1", "Address the gateway listens on.")
-    port: int = _setting(8080, "Port the gateway listens on.")
-    workers: int = _setting(1, "Worker processes; 0: one per core.")
-    domain: str = _setting("localhost", "Host name under which sites are served (LABEL--ID.DOMAIN).")
-    public_url: str = _setting("", "URL under which others reach the gateway; empty: from domain and port.")
+    host: str = _setting("127.0.0.1", "Address the gateway listens on.", form=forms.HOST)
+    port: int = _setting(8080, "Port the gateway listens on.", 1, 65535)
+    workers: int = _setting(1, "Worker processes; 0: one per core.", 0, 256)
+    domain: str = _setting(
+        "localhost", "Host name under which sites are served (LABEL--ID.DOMAIN).", form=forms.DOMAIN
+    )
+    public_url: str = _setting(
+        "", "URL under which others reach the gateway; empty: from host and port.", form=forms.URL
+    )
     open_relay: bool = _setting(
         False, "Serve any CID. Off: only content that an accepted record names, so nobody relays abuse."
     )
     autoindex: bool = _setting(True, "Show a listing for directories without an index file.")
-    cache_mb: int = _setting(64, "MiB of resolved pages and compressed variants kept in each worker.")
-    fetch_timeout: float = _setting(30.0, "Seconds a request waits for content from other nodes.")
+    cache_mb: int = _setting(
+        64, "MiB of resolved pages and compressed variants kept in each worker.", 0, 1_000_000
+    )
+    fetch_timeout: float = _setting(
+        30.0, "Seconds a request waits for content from other nodes.", 0.1, 3600.0
+    )
 
 
 @dataclass(frozen=True)
 class StorageConfig:
-    quota: int = _setting(10 * GIB, "Bytes of blocks the node keeps at most.")
-    gc_interval: float = _setting(600.0, "Seconds between garbage collections.")
-    gc_grace: float = _setting(3600.0, "Seconds an unreferenced block is kept after it was last touched.")
+    quota: int = _setting(10 * GIB, "Bytes of blocks the node keeps at most.", 0, MOST)
+    gc_interval: float = _setting(600.0, "Seconds between garbage collections.", 0.1, _YEAR)
+    gc_grace: float = _setting(
+        3600.0, "Seconds an unreferenced block is kept after it was last touched.", 0.0, _YEAR
+    )
 
 
 @dataclass(frozen=True)
 class RecordsConfig:
-    clock_skew: int = _setting(120, "Seconds a record's time may lie in the future.")
+    clock_skew: int = _setting(120, "Seconds a record's time may lie in the future.", 0, 86400)
     expired_grace: int = _setting(
-        86400, "Seconds after which a record whose delegation ran out is no longer taken from a peer."
+        86400,
+        "Seconds after which a record whose delegation ran out is no longer taken from a peer.",
+        0,
+        int(_YEAR),
     )
-    sponsor_records: int = _setting(5000, "Records taken from one sponsor in 24 hours.")
-    sponsor_bytes: int = _setting(32 * MIB, "Bytes of records taken from one sponsor in 24 hours.")
+    sponsor_records: int = _setting(5000, "Records taken from one sponsor in 24 hours.", 0, MOST)
+    sponsor_bytes: int = _setting(32 * MIB, "Bytes of records taken from one sponsor in 24 hours.", 0, MOST)
     sponsors: tuple[str, ...] = _setting(
-        (), "Peer ids whose records are taken; empty: any (use on test networks only)."
+        (), "Peer ids whose records are taken; empty: any (use on test networks only).", form=forms.PEER_ID
     )
 
 
 @dataclass(frozen=True)
 class HostingConfig:
     replicate: bool = _setting(True, "Hold a full copy of every accepted site (within quota).")
-    keep_versions: int = _setting(20, "Versions of a site kept for rollback.")
-    max_site_bytes: int = _setting(1 * GIB, "Bytes of a site that another node took and this one copies.")
+    keep_versions: int = _setting(20, "Versions of a site kept for rollback.", 1, MOST)
+    max_site_bytes: int = _setting(
+        1 * GIB, "Bytes of a site that another node took and this one copies.", 0, MOST
+    )
     receipts: bool = _setting(True, "Announce by signed receipt which sites this node holds.")
 
 
 @dataclass(frozen=True)
 class LimitsConfig:
-    free_sites: int = _setting(1, "Sites a wallet of the free tier may have at this node.")
-    free_bytes: int = _setting(1 * GIB, "Bytes a wallet of the free tier may store at this node.")
-    paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.")
+    free_sites: int = _setting(1, "Sites a wallet of the free tier may have at this node.", 0, MOST)
+    free_bytes: int = _setting(1 * GIB, "Bytes a wallet of the free tier may store at this node.", 0, MOST)
+    paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.", 0, MOST)
     channels: int = _setting(50, "Channels (production and previews) a site may have at this node.", 1, MOST)
-    paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.")
+    paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.", 0, MOST)
 
 
 @dataclass(frozen=True)
@@ -119,15 +159,23 @@ class PluginsConfig:
     enabled: tuple[str, ...] = _setting((), "Plugins to load; empty: all that are installed.")
     disabled: tuple[str, ...] = _setting((), "Plugins not to load.")
     directory: str = _setting("", "Folder of one-file plugins to load besides the installed ones.")
-    timeout: float = _setting(10.0, "Seconds a hook may take before it is cancelled and skipped.")
-    max_failures: int = _setting(5, "Failures in a row after which a plugin is disabled.")
+    timeout: float = _setting(
+        10.0, "Seconds a hook may take before it is cancelled and skipped.", 0.01, 3600.0
+    )
+    max_failures: int = _setting(5, "Failures in a row after which a plugin is disabled.", 1, MOST)
     trace: bool = _setting(False, "Log every hook call with its plugin, time and outcome.")
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    format: str = _setting("console", "`console` for people, `json` for machines.")
-    level: str = _setting("info", "`debug`, `info`, `warning` or `error`.")
+    format: str = _setting(
+        "console",
+        "How to log: `console` is for people, `json` for machines.",
+        form=forms.one_of("console", "json"),
+    )
+    level: str = _setting(
+        "info", "The least that is logged.", form=forms.one_of("debug", "info", "warning", "error")
+    )
 
 
 @dataclass(frozen=True)
@@ -152,14 +200,18 @@ class Config:
 
     @property
     def api_url(self) -> str:
-        return (self.api.public_url or f"http://{self.api.host}:{self.api.port}").rstrip("/")
+        return self.api.public_url or url_of(self.api.host, self.api.port)
 
     @property
     def gateway_url(self) -> str:
-        """URL of the gateway for other nodes and for path requests (no site's own host)."""
-        if self.gateway.public_url:
-            return self.gateway.public_url.rstrip("/")
-        return f"http://{self.gateway.host}:{self.gateway.port}"
+        """URL of the gateway for path requests (no site's own host). What other nodes are told: reach.py."""
+        return self.gateway.public_url or url_of(self.gateway.host, self.gateway.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """Of what listens on this machine, also where `host` stands for all addresses."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def sections() -> dict[str, type]:
@@ -211,15 +263,19 @@ def load(
     for name, cls in known.items():
         values = dict(_table(document.get(name, {}), f"{where}: [{name}]"))
         by_name = {f.name: f for f in fields(cls)}
+        origins = {key: f"{where}: {name}.{key}" for key in by_name}
         for f in by_name.values():
             variable = f"DECENTRASPACE_{name}_{f.name}".upper()
             if variable in env:
                 values[f.name] = _from_env(env[variable], f, variable)
-        values.update((overrides or {}).get(name, {}))
+                origins[f.name] = f"{variable} ({name}.{f.name})"
+        for key, value in (overrides or {}).get(name, {}).items():
+            values[key] = value
+            origins[key] = f"{name}.{key}"
         for key in values:
             if key not in by_name:
                 raise ConfigError(f"{where}: [{name}] has no setting {key!r}; there are {', '.join(by_name)}")
-        built[name] = cls(**{k: _coerce(v, by_name[k], f"{where}: {name}.{k}") for k, v in values.items()})
+        built[name] = cls(**{k: forms.checked(v, by_name[k], origins[k]) for k, v in values.items()})
     tables = {k: types.MappingProxyType(dict(_table(v, f"{where}: [plugin.{k}]"))) for k, v in plugin.items()}
     return Config(**built, plugin=types.MappingProxyType(tables))
 
@@ -244,21 +300,3 @@ def _from_env(text: str, f: Field[Any], variable: str) -> Any:
         except ValueError as error:
             raise ConfigError(f"{variable} must be a number, not {text!r}") from error
     return text
-
-
-def _coerce(value: Any, f: Field[Any], where: str) -> Any:
-    expected = type(f.default)
-    if expected is tuple and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        names = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            str: "a text",
-            tuple: "a list",
-        }
-        raise ConfigError(f"{where} must be {names[expected]}, not {value!r}")
-    return value

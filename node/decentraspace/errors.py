@@ -94,3 +94,9 @@ class QuotaExceeded(DecentraSpaceError):
 
 class ConfigError(DecentraSpaceError):
     slug, status, title = "config", 500, "The configuration is not valid"
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong and what to do next, as sentences on one line."""
+    parts = (str(error).strip(), str(getattr(error, "hint", "")).strip())
+    return " ".join(part if part[-1] in ".!?…" else part + "." for part in parts if part)

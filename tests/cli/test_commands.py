@@ -18,6 +18,7 @@ from decentraspace.cli.deploy import slug
 from decentraspace.cli.main import cli
 from decentraspace.records.schema import check_label
 from tests.cli.conftest import WALLET, Result, ServedNode
+from tests.support import free_port
 
 Run = Callable[..., Result]
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
@@ -113,8 +114,8 @@ def test_doctor_finds_what_is_wrong(run: Run, tmp_path: Path, served: ServedNode
     assert run("init", "--yes", "--data-dir", folder, "--json").code == 0
     config = folder / "config.toml"
     ports = {
-        "DECENTRASPACE_API_PORT": "0",
-        "DECENTRASPACE_GATEWAY_PORT": "0",
+        "DECENTRASPACE_API_PORT": str(free_port()),
+        "DECENTRASPACE_GATEWAY_PORT": str(free_port()),
         "DECENTRASPACE_NETWORK_LISTEN": "/ip4/127.0.0.1/tcp/0",
     }
     fine = run("doctor", "--config", config, "--json", **ports)

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-from decentraspace import config, public, routes
+from decentraspace import config, forms, public, routes
 from decentraspace.hookspecs import HOOKS, Hook
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOKS_PAGE = ROOT / "docs/reference/hooks.md"
 SETTINGS_PAGE = ROOT / "docs/reference/settings.md"
 GUIDE = ROOT / "docs/how-to/write-a-plugin.md"
-
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "text", tuple: "list of texts"}
 
 
 def hook_section(hook: Hook) -> str:
@@ -42,8 +40,7 @@ def setting_row(section: str, setting: Field[Any]) -> str:
     default = setting.default
     shown = json.dumps(list(default) if isinstance(default, tuple) else default)
     variable = f"DECENTRASPACE_{section}_{setting.name}".upper()
-    kind = KINDS[type(default)]
-    return f"| `{setting.name}` | {kind} | `{shown}` | `{variable}` | {setting.metadata['doc']} |"
+    return f"| `{setting.name}` | {forms.kind_of(setting)} | `{shown}` | `{variable}` | {setting.metadata['doc']} |"
 
 
 def settings() -> list[tuple[str, Field[Any]]]:
@@ -92,8 +89,10 @@ def test_no_setting_is_invented() -> None:
 )
 def test_the_variable_works(section: str, setting: Field[Any]) -> None:
     """The environment variable that the reference names sets that setting, and only that."""
-    values = {bool: "yes", int: "7", float: "7.5", str: "seven", tuple: "a, b"}
-    expected = {bool: True, int: 7, float: 7.5, str: "seven", tuple: ("a", "b")}
+    form = setting.metadata["form"]
+    text = form.example if form else "seven"
+    values = {bool: "yes", int: "7", float: "7.5", str: text, tuple: f"{text}, {text}"}
+    expected = {bool: True, int: 7, float: 7.5, str: text, tuple: (text, text)}
     kind = type(setting.default)
     variable = f"DECENTRASPACE_{section}_{setting.name}".upper()
     loaded = config.load(environ={variable: values[kind]})

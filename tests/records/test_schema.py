@@ -147,11 +147,11 @@ BAD_LABELS = [
     "x" * 46,
 ]
 GOOD_URLS = [
-    "http://a", "https://a.b:1/c/d%20e~", "http://127.0.0.1:8090", "http://[::1]:65535/", "https://" + "a" * 192,
+    "", "http://a", "https://a.b:1/c/d%20e~", "http://127.0.0.1:8090", "http://[::1]:65535/", "https://" + "a" * 192,
     "http://[2001:db8::1.2.3.4]", "http://xn--bcher-kva.example",
 ]  # fmt: skip
 BAD_URLS = [
-    "", "a", "http:", "http://", "http:///a", "ftp://a", "HTTP://a", "http://a:0", "http://a:65536", "http://a:",
+    "a", "http:", "http://", "http:///a", "ftp://a", "HTTP://a", "http://a:0", "http://a:65536", "http://a:",
     "http://a:08", "http://a b", "http://a\n", "http://a?b", "http://a#b", "http://u@a", "http://u:p@a",
     "javascript:alert(1)", "http://a/<", 'http://a/"', "http://-a", "http://a-", "http://bücher", "http://a\\b",
     "http://[::1", "http://[]", "http://[::1]a", "https://" + "a" * 193, "//a", " http://a",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from decentraspace import __version__
-from decentraspace.errors import DecentraSpaceError
+from decentraspace.errors import DecentraSpaceError, in_words
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 _MODULES = {
@@ -100,8 +100,7 @@ def main(arguments: list[str] | None = None) -> Any:
         error.show()
         sys.exit(error.exit_code)
     except DecentraSpaceError as error:
-        hint = f" {error.hint}" if error.hint else ""
-        click.echo(f"error: {error}{hint}", err=True)
+        click.echo(f"error: {in_words(error)}", err=True)
         sys.exit(EXIT_ERROR)
     except BrokenPipeError:
         sys.stderr.close()

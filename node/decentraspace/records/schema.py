@@ -169,7 +169,7 @@ def _url(value: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class NodeAnnouncement:
-    """`http`, `gateway`: base URLs; `addrs`: libp2p addresses; `operator`: a wallet or None; `capacity`:
+    """`http`, `gateway`: base URLs, "" where others cannot reach it; `addrs`: libp2p addresses; `operator`: a wallet or None; `capacity`:
     bytes of blocks; `prices`: credits by service; the highest `seq` of a node counts."""
 
     kind_name: ClassVar[str] = "node"
@@ -186,8 +186,10 @@ class NodeAnnouncement:
     created: int
 
     def check(self) -> None:
-        _url(self.http, "http")
-        _url(self.gateway, "gateway")
+        if self.http != "":
+            _url(self.http, "http")
+        if self.gateway != "":
+            _url(self.gateway, "gateway")
         _tuple(self.addrs, 16, "addrs")
         for address in self.addrs:
             _text(address, 200, "an address")
