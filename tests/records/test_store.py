@@ -163,6 +163,7 @@ def test_the_newest_statement_of_a_node_counts(store: RecordStore) -> None:
     for seq, status in ((2, "accepted"), (1, "stale"), (3, "accepted"), (2, "stale"), (3, "known")):
         record = make_announcement(NODE, seq=seq, created=NOW + seq)
         assert store.add(take(record, NODE, NOW), now=NOW).status == status
+        assert len(store.nodes(NOW)) == 1
     [statement] = store.nodes(NOW)
     assert (statement.body.seq, statement.peer_id) == (3, NODE.peer_id)
     assert store.counts() == {"node": 1}
@@ -180,6 +181,18 @@ def test_receipts_are_kept_by_node_and_root(store: RecordStore) -> None:
     assert store.counts() == {"receipt": 4}
     assert {receipt.body.size for receipt in store.receipts(root("a"))} == {9, 4}
     assert store.receipts(root("c")) == []
+
+
+def test_who_took_a_root_in(store: RecordStore) -> None:
+    """The newest first; not those of versions that do not count."""
+    assert store.sponsors_of(root("a")) == []
+    for number, node in enumerate((NODE, OTHER, FLOODER)):
+        store.add(take(site(label=f"s{number}", created=NOW + number), node, NOW), now=NOW)
+    assert store.sponsors_of(root("a")) == [FLOODER.public, OTHER.public, NODE.public]
+    assert store.sponsors_of(root("a"), limit=1) == [FLOODER.public]
+    newer = make_session(WALLET, issued_at=T0 + 10)
+    store.add(take(make_revocation(WALLET, newer, SESSION[0], created=NOW), NODE, NOW), now=NOW)
+    assert store.sponsors_of(root("a")) == []
 
 
 def test_threads_that_bring_the_same_records_end_alike(store: RecordStore) -> None:
@@ -308,7 +321,11 @@ def test_what_a_joining_node_fetches_is_counted_on_the_days_it_was_taken(tmp_pat
             assert refusal(store, envelope, now=today) == "expired-delegation"
             assert store.add(envelope, now=today, joining=True).status == "accepted"
         record = make_site(WALLET, session, label=f"c{day}", created=T0 + day * DAY)
-        assert refusal(store, take(record, NODE, T0 + day * DAY), now=today, joining=True) == "sponsor-quota"
+        late = take(record, NODE, T0 + day * DAY)
+        assert refusal(store, late, now=today, joining=True) == "sponsor-quota"
+        # Rubbish, of its own or of others, does not make a node forget.
+        refusal(store, take(b"rubbish", FLOODER, NOW), now=today, joining=True)
+        assert refusal(store, late, now=today, joining=True) == "sponsor-quota"
     store.close()
 
 

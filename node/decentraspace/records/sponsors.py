@@ -40,7 +40,8 @@ class Sponsors:
     def refused(self, sponsor: bytes, at: int) -> None:
         """A record that this sponsor answered for was not valid."""
         self._add(sponsor, at, 0, 0, 1)
-        self._db.execute("DELETE FROM sponsors WHERE day < ?", (at // _DAY - _KEPT_DAYS,))
+        # Days with records are kept: a joining node counts by them.
+        self._db.execute("DELETE FROM sponsors WHERE day < ? AND records = 0", (at // _DAY - _KEPT_DAYS,))
 
     def _today(self, sponsor: bytes, at: int) -> tuple[int, int, int]:
         row = self._db.execute(
