@@ -317,12 +317,14 @@ class Copies:
         if head.cid not in self._held:
             if not wanted or await trio.to_thread.run_sync(self.index.get, head.host_label) is None:
                 # Nothing older to show meanwhile, or no copy wanted: what visitors ask for is fetched then.
-                await self.show(head)
+                async with self.lock(head.site_id):
+                    if await self._is_newest(head):
+                        await self.show(head)
             if not wanted:
                 return
             await self._bring(head.root, 2 * head.size + 2**20, deadline)
         async with self.lock(head.site_id):
-            if await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel) != head:
+            if not await self._is_newest(head):
                 self.enqueue(head.site_id, head.channel)  # a newer version came while this one was copied
                 return
             if head.cid not in self._held:
@@ -332,6 +334,9 @@ class Copies:
             await self.receipt(head)
             for root in await trio.to_thread.run_sync(self._trim, head.owner):
                 self._mirror("storage_unpin", root)
+
+    async def _is_newest(self, head: SiteHead) -> bool:
+        return await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel) == head
 
     async def _bring(self, root: bytes, max_bytes: int, deadline: float) -> None:
         """Get the whole DAG from other nodes or, when none gives it, from where storage plugins keep copies."""

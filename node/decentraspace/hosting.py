@@ -221,8 +221,11 @@ class Hosting:
         head = await trio.to_thread.run_sync(self.records.head, site_id)
         if head is None or head.host_label != label:
             return False
-        await self.copies.show(head)
-        return True
+        async with self.copies.lock(site_id):
+            head = await trio.to_thread.run_sync(self.records.head, site_id)
+            if head is not None:
+                await self.copies.show(head)
+        return head is not None
 
     async def _add_and_publish(self, record: bytes) -> AddResult:
         """Sponsor a record made or taken here: durable in the store first, then gossiped."""

@@ -291,11 +291,11 @@ def test_a_fresh_record_is_taken(kind: str) -> None:
     assert admitted(take(RECORDS[kind], NODE, T0 + 10), T0 + 11) == "taken"
 
 
-def test_any_node_may_sponsor_what_others_signed_but_no_receipt() -> None:
+def test_any_node_may_sponsor_what_owners_signed_and_none_what_other_nodes_state() -> None:
     for kind, expected in (
         ("site", "taken"),
         ("revocation", "taken"),
-        ("node", "taken"),
+        ("node", "wrong-sponsor (faulty)"),
         ("receipt", "wrong-sponsor (faulty)"),
     ):
         assert admitted(take(RECORDS[kind], OTHER_NODE, T0 + 10), T0 + 11) == expected

@@ -192,6 +192,8 @@ class RecordStore:
             self._revoked.forget()
         else:
             self._replace_statement(db, record, body)
+            if isinstance(body, NodeAnnouncement):
+                self._nodes = None
         heads, removed = [], []
         for site, channel in settled.changed:
             head = self.head(site, channel)

@@ -16,7 +16,7 @@ from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.delegation import VerifiedDelegation
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec
-from decentraspace.records.schema import Body, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import Body, NodeAnnouncement, Receipt, Revocation, SiteManifest
 
 
 class RecordRefused(DecentraSpaceError):
@@ -178,8 +178,9 @@ def _check_sponsoring(envelope: codec.Envelope, verified: VerifiedRecord, rules:
         )
     elif envelope.at < verified.created - rules.clock_skew:
         error = RecordRefused("The sponsor took the record before it was made", slug="wrong-time")
-    elif isinstance(verified.body, Receipt) and verified.key != envelope.sponsor:
-        error = RecordRefused("A receipt is sponsored by the node that signed it", slug="wrong-sponsor")
+    elif isinstance(verified.body, Receipt | NodeAnnouncement) and verified.key != envelope.sponsor:
+        # Else one node could bring in any number of others that do not exist.
+        error = RecordRefused("What a node states is sponsored by itself", slug="wrong-sponsor")
     if error is not None:
         error.faulty = True
         raise error
