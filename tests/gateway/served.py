@@ -62,6 +62,10 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def give_back(self, data: bytes) -> None:
+        """What was taken off the socket past this class."""
+        self._buffer = data + self._buffer
+
     def ended(self) -> bool:
         """Waits for what comes next: whether it is the end, with nothing before it."""
         return not self._buffer and not self._more()
@@ -181,8 +185,8 @@ class Served:
 
         self._fetcher = Fetcher(self.node.blocks, find, True)
         self.node.hosting.fetcher = self._fetcher
-        self.rows: list[UsageRow] = []
-        self.lose_answers = False  # of usage batches: counted, but the worker is not told
+        self.lose_answers = False  # of usage batches: each is counted, and none acknowledged
+        self.batches: list[tuple[str, int]] = []
         self._token: Any = None
         self._owners = 0
 
@@ -193,9 +197,10 @@ class Served:
         return await self._fetcher.fetch_block(cid, root)
 
     async def _usage(self, worker: str, number: int, rows: list[UsageRow]) -> None:
+        self.batches.append((worker, number))
         await trio.to_thread.run_sync(self.node.usage.add_batch, worker, number, rows)
         if self.lose_answers:
-            await trio.sleep_forever()
+            raise OSError("counted, but the worker is told that it was not")
 
     # -- life
 

@@ -2,7 +2,7 @@
 
 Granian's `response_stream` keeps whatever it is given in memory until the client has read it, so a few slow
 clients of a large file would fill the machine. A file it reads as it sends. So a large body goes through a
-pipe, which Granian opens as the file `/proc/self/fd/N`, and which is full until the client goes on reading.
+named pipe, which Granian opens as a file, and which is full until the client goes on reading.
 """
 
 from __future__ import annotations
@@ -10,13 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
-import termios
+from pathlib import Path
 from typing import Any
 
-CAPACITY = 256 * 1024  # bytes; a body that goes through a pipe must be larger
+_CAPACITY = 256 * 1024  # bytes
+_OPENED_WITHIN = 10.0  # seconds; Granian opens the pipe at once, unless the client has left already
 _STALL = 60.0  # seconds in which a client must take something
-_POLL = 0.05
+_POLL_FIRST, _POLL_MOST = 0.001, 0.05
+
+_numbers = itertools.count()
+
+
+def folder(data: Path) -> Path:
+    """Where the workers of a node make pipes, without those that a killed worker left behind."""
+    path = data / "gateway-pipes"
+    path.mkdir(mode=0o700, exist_ok=True)
+    for left in path.iterdir():
+        if not Path(f"/proc/{left.name.partition('-')[0]}").exists():
+            left.unlink(missing_ok=True)
+    return path
 
 
 class ClientGone(Exception):
@@ -24,18 +38,23 @@ class ClientGone(Exception):
 
 
 class PipeBody:
-    """Call `answer`, then `write` until all is written, then `close`. `sent`: bytes written."""
+    """`start` the answer, `write` all of its body, `close`. `sent`: bytes written."""
 
     def __init__(self) -> None:
-        # The end that Granian reads is opened anew by its path, and that one blocks.
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with contextlib.suppress(OSError):  # beyond the user's allowance of pipe memory: a smaller one does
-            fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, CAPACITY)
-        self._opened = False
+        self._writing = -1
         self.sent = 0
 
-    def answer(self, protocol: Any, status: int, headers: list[tuple[str, str]]) -> None:
-        protocol.response_file(status, headers, f"/proc/self/fd/{self._reading}")
+    async def start(self, folder: Path, protocol: Any, status: int, headers: list[tuple[str, str]]) -> None:
+        """`folder`: where this worker may make pipes. ClientGone."""
+        path = folder / f"{os.getpid()}-{next(_numbers)}"
+        os.mkfifo(path, 0o600)
+        try:
+            protocol.response_file(status, headers, str(path))
+            self._writing = await _opened(path)
+        finally:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # beyond the user's allowance of pipe memory: a smaller one does
+            fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, _CAPACITY)
 
     async def write(self, data: bytes) -> None:
         """ClientGone."""
@@ -62,25 +81,25 @@ class PipeBody:
             raise ClientGone from error
         finally:
             loop.remove_writer(self._writing)
-        if not self._opened:
-            # It was full, and only Granian can have read from it. From now on its end is the only one, and
-            # when it is closed, writing fails.
-            self._opened = True
-            os.close(self._reading)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """The end of the body."""
-        os.close(self._writing)
-        if not self._opened:
-            # Broken off early. Until Granian has opened the path, the number must not become another file's.
-            try:
-                async with asyncio.timeout(_STALL):
-                    while self._unread():  # noqa: ASYNC110 - nothing tells when a pipe is empty
-                        await asyncio.sleep(_POLL)
-            except TimeoutError:
-                pass
-            finally:
-                os.close(self._reading)
+        if self._writing >= 0:
+            os.close(self._writing)
 
-    def _unread(self) -> int:
-        return int.from_bytes(fcntl.ioctl(self._reading, termios.FIONREAD, b"\0\0\0\0"), "little")
+
+async def _opened(path: Path) -> int:
+    """The writing end, once somebody reads. Nothing tells when, so it is tried."""
+    delay = _POLL_FIRST
+    try:
+        async with asyncio.timeout(_OPENED_WITHIN):
+            while True:
+                try:
+                    return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                except OSError:  # ENXIO: nobody yet
+                    await asyncio.sleep(delay)
+                    delay = min(2 * delay, _POLL_MOST)
+    except TimeoutError as error:
+        # Should a thread of Granian's be waiting in open() by now, this lets it go.
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+        raise ClientGone from error

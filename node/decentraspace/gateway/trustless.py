@@ -101,7 +101,7 @@ def car_from(
 
 # Announces a frame that does not come: every decoder sees that the CAR was broken off, which the end of a
 # chunked body alone does not tell.
-BROKEN_OFF = b"\xff\xff\xff\x7f"
+BROKEN_OFF = cids.varint(cids.MAX_BLOCK)
 
 
 def _scope(values: Mapping[str, str]) -> str:

@@ -23,8 +23,8 @@ from decentraspace.content import cid as cids
 from decentraspace.content import reader, siteindex
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import BadInput, DecentraSpaceError, NotFound, Unavailable
-from decentraspace.gateway import negotiate, trustless
-from decentraspace.gateway.control import ControlClient
+from decentraspace.gateway import negotiate, pipe, trustless
+from decentraspace.gateway.control import ControlClient, beat
 from decentraspace.gateway.pipe import ClientGone, PipeBody
 from decentraspace.gateway.render import Headers, Mode, Page, Renderer, error_page
 from decentraspace.gateway.supply import Supply
@@ -92,6 +92,8 @@ class Gateway:
         self._targets: dict[tuple[bytes, str], Target] = {}
         self._unknown: dict[str, float] = {}
         self._reporting: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._pipes = pipe.folder(Path(settings.socket).parent)
         self._site_mode = Mode("", False, True, settings.autoindex)
         self._cid_mode = Mode("", True, True, settings.autoindex)
         self._hosts = self.store.db["hosts"]
@@ -99,10 +101,12 @@ class Gateway:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._reporting = loop.create_task(self.usage.run())
+        self._beating = loop.create_task(beat(self.settings.socket))
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._reporting is not None:
-            self._reporting.cancel()
+        for task in (self._reporting, self._beating):
+            if task is not None:
+                task.cancel()
         loop.run_until_complete(self.usage.flush_all())
 
     # -- requests
@@ -386,7 +390,7 @@ class Gateway:
                     size += len(piece)
                     if size > _AT_ONCE:
                         body = PipeBody()
-                        body.answer(protocol, status, headers)
+                        await body.start(self._pipes, protocol, status, headers)
                         await body.write(b"".join(first))
                         first.clear()
             except DecentraSpaceError as error:
@@ -401,7 +405,7 @@ class Gateway:
         finally:
             if body is not None:
                 self.usage.add(target.site, status, body.sent)
-                await body.close()
+                body.close()
 
     async def _trustless(
         self, target: Target, request: trustless.Request, headers: Any, protocol: Any, method: str
@@ -417,6 +421,8 @@ class Gateway:
             resolved, block = await self.supply.patiently(target.root, find)
         except NotFound as error:
             raise refusal(404, "Not found", str(error), target.site) from error
+        except BadInput as error:
+            raise refusal(400, "Bad request", str(error), target.site) from error
         except TimeoutError as error:
             raise refusal(504, "Not in time", "No node gave the content in time.", target.site) from error
         except Unavailable:
