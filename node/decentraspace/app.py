@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
-from decentraspace import __version__
+from decentraspace import __version__, reach
 from decentraspace.api.app import create_app
 from decentraspace.api.server import serve_api
 from decentraspace.config import Config
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import run_gc
 from decentraspace.content.uploads import UploadStore
-from decentraspace.errors import ConfigError, DecentraSpaceError
+from decentraspace.errors import ConfigError, DecentraSpaceError, in_words
 from decentraspace.gateway.control import ControlServer
 from decentraspace.gateway.process import serve_gateway_and_control
 from decentraspace.hosting import Hosting
@@ -35,6 +35,7 @@ from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageRow, UsageStore
+from decentraspace.network import providers
 from decentraspace.network.fetch import Fetcher, Provider
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
@@ -48,11 +49,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ANNOUNCE_EVERY = 600.0  # seconds
+_ANNOUNCE_RETRY = 5.0  # after a failure, doubled with each further one
+_ADDRESSES_MOST, _ADDRESS_MOST = 16, 200  # of an announcement, and characters of one
 EXIT_CODE_ERROR = 2
 
 
 class Node:
-    """One node: open with `Node.open(config)`, which holds the data folder's lock until `close`."""
+    """One node: `with Node(config) as node`, which holds the data folder's lock until it is closed."""
 
     def __init__(self, config: Config, passphrase: bytes | None = None) -> None:
         self.config = config
@@ -93,6 +96,12 @@ class Node:
                 emit=self.plugins.call,
                 tier=self.sessions.tier,
             )
+            self._control = ControlServer(
+                data / "gateway.sock",
+                fetch=self.fetcher.fetch_block,
+                resolve=self.hosting.resolve_host,
+                usage=self._on_usage,
+            )
             self.started = time.time()
             # Built without an error: keep everything open beyond this block.
             self._closing = self._closing.pop_all()
@@ -116,15 +125,9 @@ class Node:
     async def _run(self, task_status: TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await self.plugins.load(self)
-            control = ControlServer(
-                self.config.data_dir / "gateway.sock",
-                fetch=self.fetcher.fetch_block,
-                resolve=self.hosting.resolve_host,
-                usage=self._on_usage,
-            )
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
-            await nursery.start(serve_gateway_and_control, self.config, control)
+            await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)
             nursery.start_soon(self._announce)
@@ -136,46 +139,67 @@ class Node:
                 gateway=self.config.gateway_url,
                 network=self.config.network.name,
             )
+            if trouble := reach.trouble(self.config):
+                log.warning("not_reachable", reason=trouble[0], hint=trouble[1])
             task_status.started()
             await self.plugins.call("node_started")
 
     async def ready(self) -> dict[str, Any]:
-        return {"peer_id": self.key.peer_id, "peers": len(self.network.peers()), "version": __version__}
+        """What /readyz says. Not ready: the gateway hangs or has ended, until it is started again."""
+        return {
+            "ready": self._control.alive(),
+            "peer_id": self.key.peer_id,
+            "peers": len(self.network.peers()),
+            "version": __version__,
+        }
 
     def is_admin(self, owner: bytes) -> bool:
         named = [a for a in (self.config.node.operator, *self.config.node.admins) if a]
         return owner in {parse_address(a) for a in named}
 
     async def _announce(self) -> None:
-        """Tell the network, now and then, who and where this node is."""
+        """Tell the network, now and then, who and where this node is. A failure is tried again, sooner."""
+        delay = _ANNOUNCE_RETRY
         while True:
-            announcement = NodeAnnouncement(
-                http=self.config.api_url,
-                gateway=self.config.gateway_url,
-                addrs=tuple(self.config.network.announce) or tuple(self.network.addresses()),
-                operator=parse_address(self.config.node.operator) if self.config.node.operator else None,
-                capacity=self.config.storage.quota,
-                prices={},
-                name=self.config.node.name,
-                seq=int(time.time()),
-                created=int(time.time()),
-            )
-            await self.hosting.announce(announcement)
-            await trio.sleep(_ANNOUNCE_EVERY)
+            try:
+                await self.hosting.announce(self._announcement())
+            except Exception as error:  # such as a full disk: the node serves without being announced
+                known = isinstance(error, DecentraSpaceError)
+                log.warning(
+                    "announcement_failed",
+                    reason=str(error),
+                    retry_in=delay,
+                    exc_info=None if known else error,
+                )
+                await trio.sleep(delay)
+                delay = min(delay * 2, _ANNOUNCE_EVERY)
+            else:
+                delay = _ANNOUNCE_RETRY
+                await trio.sleep(_ANNOUNCE_EVERY)
+
+    def _announcement(self) -> NodeAnnouncement:
+        config, now = self.config, int(time.time())
+        addresses = [a for a in self.network.addresses() if len(a) <= _ADDRESS_MOST]
+        return NodeAnnouncement(
+            http=reach.announced_api(config),
+            gateway=reach.announced_gateway(config),
+            addrs=tuple(addresses[:_ADDRESSES_MOST]),
+            operator=parse_address(config.node.operator) if config.node.operator else None,
+            capacity=config.storage.quota,
+            prices={},
+            name=config.node.name,
+            seq=now,
+            created=now,
+        )
 
     async def _on_accepted(self, result: Any) -> None:
         await self.hosting.on_accepted(result)
 
     async def _providers(self, root: bytes) -> list[Provider]:
-        """Gateways to ask for `root`: nodes with a receipt for it first, then all others announced."""
-        return await trio.to_thread.run_sync(self._providers_blocking, root)
-
-    def _providers_blocking(self, root: bytes) -> list[Provider]:
-        now = int(time.time())
-        holders = {receipt.key for receipt in self.records.receipts(root)}
-        nodes = [n for n in self.records.nodes(now) if n.key != self.key.public]
-        nodes.sort(key=lambda n: n.key not in holders)
-        return [Provider(n.body.gateway, n.peer_id) for n in nodes]
+        connected = {peer.peer_id for peer in self.network.peers()}
+        return await trio.to_thread.run_sync(
+            providers.ranked, self.records, root, connected, self.key.public, int(time.time())
+        )
 
     async def _on_usage(self, worker: str, number: int, rows: list[UsageRow]) -> None:
         if await trio.to_thread.run_sync(self.usage.add_batch, worker, number, rows):
@@ -233,6 +257,5 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _complain(error: BaseException) -> int:
-    hint = getattr(error, "hint", "")
-    sys.stderr.write(f"error: {error}{' ' + hint if hint else ''}\n")
+    sys.stderr.write(f"error: {in_words(error)}\n")
     return EXIT_CODE_ERROR

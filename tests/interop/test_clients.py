@@ -60,7 +60,7 @@ async def gateway(tmp_path: Path, site: Path) -> AsyncIterator[tuple[str, str]]:
         async with trio.open_nursery() as nursery:
             control = ControlServer(data / "gateway.sock", fetch=no, resolve=no, usage=count)
             await nursery.start(control.run)
-            await nursery.start(serve_gateway, config)
+            await nursery.start(serve_gateway, config, control)
             yield f"http://127.0.0.1:{port}", cids.to_text(root.cid)
             nursery.cancel_scope.cancel()
 

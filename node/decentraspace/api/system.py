@@ -33,9 +33,14 @@ async def health(call: Call) -> Reply:
 @table.add("GET", "/readyz", tag="system", answers={200: ReadyAnswer}, problems=(Unavailable,))
 async def ready(call: Call) -> Reply:
     """Whether the node serves and takes deploys"""
-    facts: dict[str, Any] = await call.node.ready()
-    answer = {"ready": True, **facts}
-    return Reply(answer, 200 if answer["ready"] else 503)
+    facts: dict[str, Any] = {"ready": True, **await call.node.ready()}
+    if not facts["ready"]:
+        raise Unavailable(
+            "The gateway does not answer",
+            hint="The node starts it again by itself; its log says more.",
+            **facts,
+        )
+    return Reply(facts)
 
 
 @table.add("GET", "/metrics", tag="system", answers={200: "text/plain"})

@@ -6,6 +6,7 @@ them, several are under way at once.
     fetch    {cid, root}                     bring this block; ok: it is there now
     resolve  {host}                          is this host a site you know? ok: look into the index again
     usage    {worker, number, rows}          counts of one batch; ok: durably counted
+    beat     {}                              this worker's event loop runs; on a connection of its own
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 MAX_FRAME = 4 * 1024 * 1024
 _AT_ONCE = 256  # requests of one worker
+_BEAT_EVERY = 2.0  # seconds
+_BEAT_WITHIN = 7.0  # three beats, and a little for a busy machine
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -95,6 +97,15 @@ class ControlClient:
                     waiting.set_result(False)
 
 
+async def beat(path: str) -> None:
+    """Have the node know that this worker's event loop runs, until cancelled. On a connection of its own, which
+    no other request holds up; when the worker ends, its end tells that too."""
+    client = ControlClient(path)
+    while True:
+        await client.ask("beat", _BEAT_EVERY)
+        await asyncio.sleep(_BEAT_EVERY)
+
+
 class ControlServer:
     """The node's end, on trio. The handlers' results become `ok`."""
 
@@ -107,6 +118,18 @@ class ControlServer:
         usage: Callable[[str, int, list[UsageRow]], Awaitable[None]],
     ) -> None:
         self._path, self._fetch, self._resolve, self._usage = path, fetch, resolve, usage
+        self._beats: dict[int, float] = {}  # by connection
+
+    def beats(self) -> list[float]:
+        """When each worker that is there was last heard of, by trio's clock."""
+        return list(self._beats.values())
+
+    def alive(self) -> bool:
+        """Whether there are workers, and none of them hangs."""
+        import trio
+
+        now = trio.current_time()
+        return bool(self._beats) and all(now - heard < _BEAT_WITHIN for heard in self._beats.values())
 
     async def run(self, *, task_status: Any) -> None:
         """Serve until cancelled."""
@@ -153,11 +176,15 @@ class ControlServer:
                             break
                         message = decode(bytes(buffer[4 : 4 + length]))
                         del buffer[: 4 + length]
+                        if message.get("op") == "beat":
+                            self._beats[id(stream)] = trio.current_time()
                         slot = object()
                         await limit.acquire_on_behalf_of(slot)
                         nursery.start_soon(answer, message, slot)
             except (BadInput, trio.BrokenResourceError):
                 nursery.cancel_scope.cancel()
+            finally:
+                self._beats.pop(id(stream), None)
 
     async def _handle(self, message: dict[str, Any]) -> bool:
         try:
@@ -170,10 +197,15 @@ class ControlServer:
                 case {"op": "usage", "worker": str(worker), "number": int(number), "rows": list(rows)}:
                     await self._usage(worker, number, [UsageRow(*row) for row in rows])
                     return True
+                case {"op": "beat"}:
+                    return True
         except (BadInput, TypeError):
             return False
-        except (DecentraSpaceError, sqlite3.Error, OSError) as error:
+        except DecentraSpaceError as error:
             # Such as a full disk. The worker asks again; the node has other things to do than to end of it.
             log.warning("gateway_request_failed", op=message.get("op"), reason=str(error))
+            return False
+        except Exception:  # a bug in one answer is no reason to answer nobody any more
+            log.exception("gateway_request_broken", op=message.get("op"))
             return False
         return False

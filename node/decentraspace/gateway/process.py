@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _START_DEADLINE = 60.0  # seconds
 _STOP_DEADLINE = 5.0
 _RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
+_LOOK, _HANGS_AFTER = 1.0, 10.0  # seconds between looks at the workers' beats; without one, a worker hangs
 _CONNECTIONS_MOST = 16_384
 _HEADERS_MOST = 64 * 1024  # bytes of a request's line and headers; what is longer is answered with 431
 _HEADERS_WITHIN = 15.0  # seconds from the first byte of a request to the last of its headers
@@ -65,13 +67,21 @@ async def serve_gateway_and_control(
 
         await nursery.start(answer_workers)
         try:
-            await serve_gateway(config, task_status=task_status)
+            await serve_gateway(config, control, task_status=task_status)
         finally:
             shielded.cancel()
 
 
-async def serve_gateway(config: Config, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run the gateway until cancelled. Started when it answers; ConfigError when its port is taken."""
+async def serve_gateway(
+    config: Config,
+    control: ControlServer,
+    *,
+    task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the gateway until cancelled; one that ends or hangs is started again.
+
+    Started when it answers; ConfigError when its port is taken. `control`: where its workers' beats arrive.
+    """
     gateway = config.gateway
     _check_free(gateway.host, gateway.port)
     settings = {
@@ -99,7 +109,13 @@ async def serve_gateway(config: Config, *, task_status: TaskStatus[None] = trio.
                     started = True
                     task_status.started()
                 delay = _RESTART_FIRST
-            elif not started:
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(_watch, control, process)
+                    await process.wait()
+                    watching.cancel_scope.cancel()
+            elif started:
+                _kill(process)
+            else:
                 raise ConfigError(
                     "The gateway did not start; the lines above say why",
                     hint=f"Is port {gateway.port} free? `decentraspace doctor` checks.",
@@ -108,6 +124,31 @@ async def serve_gateway(config: Config, *, task_status: TaskStatus[None] = trio.
         log.error("gateway_ended", code=process.returncode, restart_in=delay)
         await trio.sleep(delay)
         delay = min(delay * 2, _RESTART_MOST)
+
+
+async def _watch(control: ControlServer, process: trio.Process) -> None:
+    """Kill the gateway when one of its workers hangs, or it has had none for as long."""
+    began = looked = there = trio.current_time()
+    while True:
+        await trio.sleep(_LOOK)
+        now = trio.current_time()
+        if now - looked > 3 * _LOOK:
+            began = there = now  # this process stood still itself: what the workers said meanwhile comes now
+        looked, beats = now, control.beats()
+        if beats:
+            there = now
+        silent = now - min(max(began, heard) for heard in beats) if beats else now - there
+        if silent > _HANGS_AFTER:
+            log.error("gateway_hangs", workers=len(beats), silent=round(silent), hint="It is started again.")
+            _kill(process)
+            return
+
+
+def _kill(process: trio.Process) -> None:
+    """With its workers: they are in its process group. SIGKILL ends also what is stopped."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _process(environment: dict[str, str], *, task_status: TaskStatus[trio.Process]) -> None:
