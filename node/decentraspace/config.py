@@ -152,6 +152,18 @@ class LimitsConfig:
     paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.", 0, MOST)
     channels: int = _setting(50, "Channels (production and previews) a site may have at this node.", 1, MOST)
     paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.", 0, MOST)
+    free_upload_lifetime: float = _setting(
+        7 * 86400.0,
+        "Seconds an upload of the free tier is kept after it was last uploaded; what a deploy uses stays.",
+        1.0,
+        _YEAR,
+    )
+    free_upload_percent: int = _setting(
+        25,
+        "Percent of `storage.quota` for uploads of the free tier together: kept, or within `storage.gc_grace`.",
+        0,
+        100,
+    )
 
 
 @dataclass(frozen=True)

@@ -317,6 +317,7 @@ async def test_a_full_node_says_so(make_node: Callable[..., SmallNode]) -> None:
     node = make_node(storage={"quota": 500_000})
     async with node.serving() as client:
         person = await Person(node).log_in(client)
+        node.sessions.set_tier(person.address, "paid", person.address)
         answer = await send(client, person, "application/octet-stream", os.urandom(2_000_000))
         assert (answer.status_code, slug(answer)) == (507, "quota-exceeded")
         assert (await client.get("/healthz")).status_code == 200

@@ -1,6 +1,7 @@
 """How much a wallet may upload: the bytes of its tier within the time that unreferenced blocks are kept.
 
 What is deployed is limited by the tier again, by size; this bounds what is uploaded and never deployed.
+Wallets cost nothing to make, so all of the free tier are counted together, too, under the name FREE.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from decentraspace.api.state import State
 from decentraspace.errors import TooMany
 
+FREE = b""
 _WRITE_EVERY = 64 * 1024 * 1024  # bytes counted in memory only, at most
 
 
@@ -46,9 +48,10 @@ class Allowances:
         self._state.count_upload(owner, size, self._window)
         self.add(owner, -size)
 
-    def refuse(self, most: int) -> TooMany:
+    def refuse(self, owner: bytes, most: int) -> TooMany:
+        who = "All of the free tier together" if owner == FREE else "This wallet"
         return TooMany(
-            f"This wallet may upload {most} bytes in {self._window / 60:.0f} minutes, and has",
+            f"{who} may upload {most} bytes in {self._window / 60:.0f} minutes, and has",
             hint="Wait, or ask the operator for the paid tier.",
             slug="upload-allowance",
             limit=most,
@@ -63,12 +66,12 @@ class Counter:
         self._before = all_.before(owner)
         self._unwritten = 0
         if self._before >= most:
-            raise all_.refuse(most)
+            raise all_.refuse(owner, most)
 
     def add(self, size: int) -> None:
         self._unwritten += size
         if self._before + self._all.add(self._owner, size) > self._most:
-            raise self._all.refuse(self._most)
+            raise self._all.refuse(self._owner, self._most)
         if self._unwritten >= _WRITE_EVERY:
             self.write()
 

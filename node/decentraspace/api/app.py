@@ -15,9 +15,10 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from decentraspace.api import auth, hosting, metrics, openapi, storage, system
+from decentraspace.api import auth, hosting, metrics, openapi, resumable, storage, system
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
+from decentraspace.api.kept import KeptUploads
 from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode, refuse_limited
 from decentraspace.api.schemas import dump, parse, parse_query
 from decentraspace.api.services import NodeServices
@@ -29,7 +30,7 @@ from decentraspace.routes import HttpRequest
 
 log = structlog.get_logger(__name__)
 
-GROUPS = (auth.table, hosting.table, storage.table, system.table)
+GROUPS = (auth.table, hosting.table, storage.table, resumable.table, system.table)
 _PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -55,6 +56,7 @@ class Shared:
 
     def __init__(self, node: NodeServices, state: State) -> None:
         self.allowances = Allowances(state, node.config.storage.gc_grace)
+        self.kept = KeptUploads(state, node.blocks, node.config, node.sessions.tier)
         self.threads = trio.CapacityLimiter(_THREADS)
         self.uploading: dict[bytes, int] = {}
         self.spooling: set[str] = set()
@@ -96,6 +98,14 @@ def create_app(node: NodeServices) -> QuartTrio:
             methods=[endpoint.method],
             provide_automatic_options=False,
         )
+    for rule in app.url_map.iter_rules():
+        # Of a GET it is made up; where HEAD is an endpoint of its own, that one answers.
+        if (
+            rule.methods
+            and rule.endpoint == f"GET {rule.rule}"
+            and any(e.method == "HEAD" for e in paths[rule.rule])
+        ):
+            rule.methods.discard("HEAD")
     for path, found in paths.items():
         _add_options(app, path, (e.method for e in found))
     app.register_error_handler(DecentraSpaceError, _problem)
@@ -135,8 +145,19 @@ def create_app(node: NodeServices) -> QuartTrio:
             response.headers["Connection"] = "close"
         return response
 
+    upkeep, upkeep_ended = trio.CancelScope(), trio.Event()
+
+    async def keep_up() -> None:
+        try:
+            with upkeep:
+                await _expire_uploads(node, shared)
+        finally:
+            upkeep_ended.set()
+
     @app.before_serving
     async def mount() -> None:
+        await trio.to_thread.run_sync(shared.kept.reconcile)
+        app.nursery.start_soon(keep_up)
         for mounted in await node.plugins.routes(paths):
             route = mounted.route
             view = _plugin_view(node, mounted)
@@ -148,9 +169,22 @@ def create_app(node: NodeServices) -> QuartTrio:
 
     @app.after_serving
     async def unmount() -> None:
+        upkeep.cancel()
+        await upkeep_ended.wait()
         state.close()
 
     return app
+
+
+async def _expire_uploads(node: NodeServices, shared: Shared) -> None:
+    """Before each garbage collection, for ever: uploads nobody finishes, and those whose time is over."""
+    while True:
+        try:
+            await trio.to_thread.run_sync(node.uploads.expire, time.time())
+            await trio.to_thread.run_sync(shared.kept.expire)
+        except (DecentraSpaceError, OSError) as error:
+            log.error("uploads_not_expired", reason=str(error))
+        await trio.sleep(node.config.storage.gc_interval)
 
 
 def _body() -> Body:
@@ -189,7 +223,7 @@ def _view(
         if endpoint.json is not None and (media == "application/json" or not endpoint.streams):
             raw = await _body().read(endpoint.json_most)
             call.body = parse(endpoint.json, _json(raw, media))
-        elif endpoint.streams and media not in endpoint.streams and PARTIAL in endpoint.streams:
+        elif endpoint.streams and media not in endpoint.streams and resumable.PARTIAL in endpoint.streams:
             raise UnsupportedMedia(f"Send {' or '.join(endpoint.streams)}")
         key = request.headers.get("Idempotency-Key")
         if key is None or not endpoint.replay:
@@ -197,9 +231,6 @@ def _view(
         return await _once(endpoint, call, key, raw)
 
     return view
-
-
-PARTIAL = storage.PARTIAL
 
 
 async def _identify(node: NodeServices, *, optional: bool) -> tuple[Any, str]:

@@ -1,11 +1,17 @@
-"""What the API remembers over restarts: answers by idempotency key, what each wallet uploaded lately."""
+"""What the API remembers over restarts: answers by idempotency key, what each wallet uploaded lately.
+
+The tables of kept.py, which has its own functions, are in the same file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +33,17 @@ MIGRATIONS = (
     CREATE INDEX answers_created ON answers (created);
     CREATE TABLE uploaded (owner BLOB NOT NULL, minute INTEGER NOT NULL, bytes INTEGER NOT NULL,
         PRIMARY KEY (owner, minute)) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE kept (
+        owner BLOB NOT NULL, root BLOB NOT NULL, bytes INTEGER NOT NULL, created INTEGER NOT NULL,
+        expires INTEGER, PRIMARY KEY (owner, root)
+    ) WITHOUT ROWID;
+    CREATE INDEX kept_expires ON kept (expires) WHERE expires IS NOT NULL;
+    CREATE TABLE keepers (
+        owner BLOB PRIMARY KEY, free INTEGER NOT NULL, bytes INTEGER NOT NULL, uploads INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX keepers_free ON keepers (free, bytes)
     """,
 )
 
@@ -50,6 +67,12 @@ class State:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The database, alone, in a transaction. QuotaExceeded, Unavailable."""
+        with self._lock, transaction(self._db):
+            yield self._db
 
     # -- idempotency keys
 

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
 import trio
 
-from decentraspace.api import ingest
-from decentraspace.api.body import Pulled, Stalled
-from decentraspace.api.ingest import CAR, FILE, FORM, TARS, ZIP
+from decentraspace.api import ingest, resumable
+from decentraspace.api.body import Pulled
+from decentraspace.api.ingest import CAR, FILE, FORM, ZIP
+from decentraspace.api.intake import PROBLEMS, UploadAnswer, counted, take, turn
+from decentraspace.api.kept import KeptUpload
+from decentraspace.api.resumable import PARTIAL
 from decentraspace.api.routing import Call, Media, Reply, RouteTable
-from decentraspace.api.schemas import attr
+from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
-from decentraspace.content.archives import Limits
-from decentraspace.errors import (
-    BadInput,
-    Conflict,
-    Forbidden,
-    NotFound,
-    PaymentRequired,
-    QuotaExceeded,
-    TooLarge,
-    TooMany,
-    Unauthorized,
-    Unprocessable,
-    UnsupportedMedia,
-)
+from decentraspace.errors import BadInput, NotFound, Unauthorized, UnsupportedMedia
+
+__all__ = ["PARTIAL", "table"]
 
 table = RouteTable()
-T = TypeVar("T")
 
-PARTIAL = "application/partial-upload"
 _WANT_MOST = 20_000
-_AT_ONCE, _AT_ONCE_EACH = 16, 4  # uploads under way, in all and per wallet
-_OPEN_EACH = 8  # resumable uploads a wallet may have open
-_SPARE_DISK = 256 * 1024 * 1024  # bytes of disk that uploads leave free
-_PROBLEMS = (
-    BadInput,
-    Unauthorized,
-    Forbidden,
-    PaymentRequired,
-    Stalled,
-    Conflict,
-    TooLarge,
-    UnsupportedMedia,
-    Unprocessable,
-    TooMany,
-    QuotaExceeded,
-)
 
 
 @dataclass(frozen=True)
@@ -69,16 +39,6 @@ class MissingAnswer:
 
 
 @dataclass(frozen=True)
-class UploadAnswer:
-    """Everything is verified, on disk and pinned for the wallet."""
-
-    cid: str = attr("Root CID.")
-    size: int = attr("Bytes of the files; of all blocks for a CAR of a folder.")
-    blocks: int = attr("Blocks that were made or received.")
-    links: dict[str, str] = attr("`path`: where this node's gateway serves it.")
-
-
-@dataclass(frozen=True)
 class BlocksAnswer:
     """The blocks are verified and on disk; what no deploy uses is removed after an hour."""
 
@@ -90,11 +50,6 @@ class BlocksAnswer:
 @dataclass(frozen=True)
 class UploadQuery:
     blocks: bool = attr("1: the CAR holds some blocks of a DAG, to be completed by further ones.", False)
-
-
-@dataclass(frozen=True)
-class ResumeQuery:
-    upload: str = attr("Id of the upload, from `Location`.", pattern="[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +80,7 @@ class ForgetQuery:
     },
     answers={200: UploadAnswer | MissingAnswer | BlocksAnswer, 201: None},
     answer_headers={"Location": "Where a resumable upload goes on.", "Upload-Offset": "Bytes on disk."},
-    problems=_PROBLEMS,
+    problems=PROBLEMS,
 )
 async def upload(call: Call) -> Any:
     """Upload content, or ask which blocks are missing
@@ -141,16 +96,16 @@ async def upload(call: Call) -> Any:
     if not call.query.blocks or call.headers.get("Upload-Complete") == "?0":
         call.need_unlimited()
     if call.headers.get("Upload-Complete") == "?0":
-        return await _begin(call)
+        return await resumable.begin(call)
     ingest.kind_of(call.media)
-    async with _turn(call):
+    async with turn(call):
         source = Pulled(call.stream, call.node.config.api.max_upload)
         if call.query.blocks:
             if ingest.kind_of(call.media) != CAR:
                 raise UnsupportedMedia("?blocks=1 goes with a CAR")
-            stored = await _counted(call, lambda add: ingest.store_blocks(call.node.blocks, source, add))
+            stored = await counted(call, lambda add: ingest.store_blocks(call.node.blocks, source, add))
             return BlocksAnswer(stored.blocks, stored.new, stored.bytes)
-        return await _take(call, source, call.content_type, call.media)
+        return await take(call, source, call.content_type, call.media)
 
 
 async def _missing(call: Call) -> MissingAnswer:
@@ -164,86 +119,6 @@ async def _missing(call: Call) -> MissingAnswer:
         return [text for text, there in zip(call.body.want, have, strict=True) if not there]
 
     return MissingAnswer(await trio.to_thread.run_sync(look))
-
-
-@asynccontextmanager
-async def _turn(call: Call) -> AsyncIterator[None]:
-    """One of the places for uploads, and no garbage collection of what it brings until it is pinned."""
-    busy: dict[bytes, int] = call.shared.uploading
-    if sum(busy.values()) >= _AT_ONCE or busy.get(call.owner, 0) >= _AT_ONCE_EACH:
-        raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
-    busy[call.owner] = busy.get(call.owner, 0) + 1
-    try:
-        hold = call.node.blocks.hold()
-        await trio.to_thread.run_sync(hold.__enter__)
-        try:
-            yield
-        finally:
-            hold.__exit__(None, None, None)
-    finally:
-        busy[call.owner] -= 1
-        if not busy[call.owner]:
-            del busy[call.owner]
-
-
-async def _counted(call: Call, work: Callable[[Callable[[int], None]], T]) -> T:
-    """Run `work(add)` in a thread, within the wallet's allowance."""
-
-    def run() -> T:
-        with call.shared.allowances.counter(call.owner, _room(call)) as counter:
-            return work(counter.add)
-
-    return await trio.to_thread.run_sync(run, limiter=call.shared.threads)
-
-
-def _room(call: Call) -> int:
-    limits = call.node.config.limits
-    return limits.paid_bytes if call.node.sessions.tier(call.owner) == "paid" else limits.free_bytes
-
-
-async def _take(
-    call: Call, source: ingest.Source, content_type: str, media: str, counted: int = 0
-) -> UploadAnswer:
-    """Import and pin. `counted`: bytes of it that went off the allowance already."""
-    api = call.node.config.api
-    limits = Limits(api.max_upload, api.max_upload_files)
-    free = counted
-
-    def work(add: Callable[[int], None]) -> tuple[ingest.Ingested, int]:
-        def beyond(size: int) -> None:
-            nonlocal free
-            given = min(free, size)
-            free -= given
-            add(size - given)
-
-        spool = call.node.config.data_dir / "uploads"
-        done = ingest.ingest(call.node.blocks, source, content_type, media, limits, spool, beyond)
-        return done, _keep(call, done.cid)
-
-    done, _ = await _counted(call, work)
-    text = cids.to_text(done.cid)
-    links = {"path": f"{call.node.config.gateway_url}/ipfs/{text}"}
-    return UploadAnswer(text, done.size, done.blocks, links)
-
-
-def _pin_name(owner: bytes) -> str:
-    return f"upload:{owner.hex()}"
-
-
-def _keep(call: Call, root: bytes) -> int:
-    """Pin for the wallet, within its tier's room; bytes of the DAG. Blocking."""
-    blocks, name = call.node.blocks, _pin_name(call.owner)
-    size = blocks.dag_size(root)
-    used = sum(blocks.dag_size(r) for r, n in blocks.pins() if n == name and r != root)
-    room = _room(call)
-    if used + size > room:
-        raise PaymentRequired(
-            f"This tier keeps {room} bytes of uploads; with this one it would be {used + size}",
-            hint="Remove uploads with DELETE /storage/upload/?cid=…, or ask the operator for the paid tier.",
-            limit=room,
-        )
-    blocks.pin(root, name)
-    return size
 
 
 @table.add(
@@ -265,137 +140,71 @@ async def forget(call: Call) -> Reply:
         raise BadInput("Name either cid or upload")
     if query.cid is not None:
         root = cids.parse(query.cid)
-        await trio.to_thread.run_sync(call.node.blocks.unpin, root, _pin_name(call.owner))
+        await trio.to_thread.run_sync(call.shared.kept.forget, call.owner, root)
     else:
         await trio.to_thread.run_sync(call.node.uploads.info, query.upload, call.owner)
-        async with _writing(call, str(query.upload)):
+        async with resumable.writing(call, str(query.upload)):
             await trio.to_thread.run_sync(call.node.uploads.remove, query.upload)
     return Reply(None, 204)
 
 
-# -- resumable uploads
+@dataclass(frozen=True)
+class ListQuery:
+    limit: int = attr("Uploads to list at most.", 100, least=1, most=1000)
+    cursor: str = attr("From `next` of the page before.", "", most=200)
 
 
-async def _begin(call: Call) -> Reply:
-    media = ingest.kind_of(call.media)
-    if media not in (CAR, ZIP, FILE, *TARS):
-        raise UnsupportedMedia("Resumable uploads are zip, tar, CAR or one file")
-    length = _number(call, "Upload-Length") if "Upload-Length" in call.headers else None
-    name = await trio.to_thread.run_sync(_create, call, media, length)
-    offset = await _append(call, name, 0, length)
-    return Reply(None, 201, {"Location": f"/storage/upload/?upload={name}", "Upload-Offset": str(offset)})
+@dataclass(frozen=True)
+class KeptAnswer:
+    cid: str = attr("Root CID.")
+    bytes: int = attr("Bytes of all its blocks.")
+    created: datetime = attr("When it was uploaded first.")
+    expires: datetime | None = attr("When it ends unless it is uploaded again; null in the paid tier.")
 
 
-def _create(call: Call, media: str, length: int | None) -> str:
-    uploads = call.node.uploads
-    uploads.expire(time.time())
-    if uploads.count(call.owner) >= _OPEN_EACH:
-        raise TooMany(
-            f"A wallet may have {_OPEN_EACH} uploads open",
-            hint="Finish one, or give it up with DELETE /storage/upload/?upload=ID.",
-            slug="busy",
-        )
-    return uploads.create(call.owner, media, length)
+@dataclass(frozen=True)
+class UploadsAnswer:
+    """Uploads that are kept for the wallet."""
 
-
-def _number(call: Call, header: str) -> int:
-    text = call.headers.get(header, "")
-    if not (text.isascii() and text.isdigit() and len(text) <= 16):
-        raise BadInput(f"{header} must be a number of bytes")
-    return int(text)
+    uploads: list[KeptAnswer] = attr("Sorted by the bytes of their CIDs.")
+    next: str | None = attr("`cursor` of the next page; null after the last.")
+    bytes: int = attr("Bytes of all the wallet's uploads, on all pages.")
+    limit: int = attr("Bytes of uploads that its tier allows.")
 
 
 @table.add(
-    "HEAD",
+    "GET",
     "/storage/upload/",
     tag="storage",
     login=True,
-    query=ResumeQuery,
-    answers={204: None},
-    answer_headers={"Upload-Offset": "Bytes on disk.", "Upload-Length": "Bytes in all, if known."},
-    problems=(Unauthorized, NotFound),
+    query=ListQuery,
+    answers={200: UploadsAnswer},
+    problems=(BadInput, Unauthorized),
 )
-async def offset(call: Call) -> Reply:
-    """How far an upload has come"""
-    uploads, name = call.node.uploads, call.query.upload
-    info = await trio.to_thread.run_sync(uploads.info, name, call.owner)
-    here = await trio.to_thread.run_sync(uploads.offset, name)
-    headers = {"Upload-Offset": str(here), "Upload-Complete": "?0"}
-    if info.length is not None:
-        headers["Upload-Length"] = str(info.length)
-    return Reply(None, 204, headers)
+async def uploads(call: Call) -> UploadsAnswer:
+    """List one's uploads
 
-
-@table.add(
-    "PATCH",
-    "/storage/upload/",
-    tag="storage",
-    login=True,
-    query=ResumeQuery,
-    streams={PARTIAL: Media("The bytes from `Upload-Offset` on.")},
-    headers={
-        "Upload-Offset": "Where the bytes go: what HEAD said.",
-        "Upload-Complete": "`?1` with the last part: the answer is that of the upload.",
-    },
-    answers={200: UploadAnswer, 204: None},
-    answer_headers={"Upload-Offset": "Bytes on disk."},
-    problems=(*_PROBLEMS, NotFound),
-)
-async def resume(call: Call) -> Any:
-    """Go on with an upload
-
-    What arrived before a connection broke is kept: HEAD says how much. An upload that nobody went on with
-    for a day is removed.
+    Those that are complete and kept; what deploys use is kept besides, and not listed here.
     """
-    uploads, name = call.node.uploads, call.query.upload
-    info = await trio.to_thread.run_sync(uploads.info, name, call.owner)
-    here = await _append(call, name, _number(call, "Upload-Offset"), info.length)
-    if call.headers.get("Upload-Complete") != "?1":
-        return Reply(None, 204, {"Upload-Offset": str(here), "Upload-Complete": "?0"})
-    if info.length is not None and here != info.length:
-        raise Conflict(f"The upload has {here} of {info.length} bytes", slug="wrong-length", offset=here)
-    async with _writing(call, name), _turn(call):
-        path = uploads.path(name)
-        file = await trio.to_thread.run_sync(lambda: path.open("rb"))
-        try:
-            done = await _take(call, ingest.FileSource(file), info.content_type, info.content_type, here)
-        finally:
-            file.close()
-        await trio.to_thread.run_sync(uploads.remove, name)
-    return done
+    return await trio.to_thread.run_sync(_list, call)
 
 
-@asynccontextmanager
-async def _writing(call: Call, name: str) -> AsyncIterator[None]:
-    if name in call.shared.spooling:
-        raise Conflict("Another request is at this upload", slug="upload-busy")
-    call.shared.spooling.add(name)
-    try:
-        yield
-    finally:
-        call.shared.spooling.discard(name)
-
-
-async def _append(call: Call, name: str, offset: int, length: int | None) -> int:
-    """The request's body to the upload's file, from `offset` on; synced when it returns."""
-    uploads = call.node.uploads
-    most = call.node.config.api.max_upload if length is None else length
-
-    def work(add: Callable[[int], None]) -> int:
-        source = Pulled(call.stream, max(most - offset, 0))
-
-        def chunks() -> Any:
-            since = 0
-            for chunk in source.chunks():
-                add(len(chunk))
-                since += len(chunk)
-                if since > _SPARE_DISK // 8:
-                    since = 0
-                    if shutil.disk_usage(call.node.config.data_dir).free < _SPARE_DISK:
-                        raise QuotaExceeded("The node has no room on disk for this upload")
-                yield chunk
-
-        return uploads.append(name, offset, chunks())
-
-    async with _writing(call, name):
-        return await _counted(call, partial(work))
+def _list(call: Call) -> UploadsAnswer:
+    kept, query = call.shared.kept, call.query
+    after = cids.parse(query.cursor) if query.cursor else b""
+    found: list[KeptUpload] = kept.listed(call.owner, after, query.limit + 1)
+    page = found[: query.limit]
+    return UploadsAnswer(
+        [
+            KeptAnswer(
+                cids.to_text(one.root),
+                one.bytes,
+                time(one.created),
+                None if one.expires is None else time(one.expires),
+            )
+            for one in page
+        ],
+        cids.to_text(page[-1].root) if len(found) > len(page) else None,
+        kept.used(call.owner),
+        kept.room(call.owner),
+    )

@@ -152,6 +152,9 @@ class Api:
     def post(self, path: str, value: Any) -> Any:
         return self._call("POST", path, value=value)
 
+    def delete(self, path: str, **query: Any) -> Any:
+        return self._call("DELETE", path, query=query)
+
     def stream(self, path: str, pieces: Iterator[bytes], media: str, **query: Any) -> Any:
         """POST a body made on the way. Cannot be repeated after a 401, so the token is renewed first."""
         self._log_in(fresh=False)

@@ -27,6 +27,7 @@ _MODULES = {
     "run": "run",
     "sites": "sites",
     "status": "sites",
+    "uploads": "uploads",
 }
 _SUMMARIES = {
     "cid": "Print the root CID of a file or folder, without storing it.",
@@ -43,6 +44,7 @@ _SUMMARIES = {
     "run": "Run a node until it is stopped.",
     "sites": "List your sites.",
     "status": "Versions of a site, and who holds it.",
+    "uploads": "List what you have uploaded without a site.",
 }
 
 

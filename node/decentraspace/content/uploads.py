@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -63,6 +63,16 @@ class UploadStore:
         """How many uploads of `owner` are open."""
         infos = map(_read, self._folder.glob("*.json"))
         return sum(info is not None and info.owner == owner.hex() for info in infos)
+
+    def spooled(self) -> tuple[int, int]:
+        """How many uploads are open, of all owners, and the bytes of them on disk."""
+        sizes = []
+        with os.scandir(self._folder) as found:
+            for entry in found:
+                if entry.name.endswith(".part"):
+                    with suppress(FileNotFoundError):  # finished meanwhile
+                        sizes.append(entry.stat().st_size)
+        return len(sizes), sum(sizes)
 
     def path(self, name: str) -> Path:
         """Where the bytes lie."""

@@ -1,0 +1,127 @@
+"""Taking uploads in: turns, allowances, and the import itself, for whole and for resumed uploads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+import trio
+
+from decentraspace.api import ingest
+from decentraspace.api.allowance import FREE
+from decentraspace.api.body import Stalled
+from decentraspace.api.kept import KeptUpload
+from decentraspace.api.routing import Call
+from decentraspace.api.schemas import attr, time
+from decentraspace.content import cid as cids
+from decentraspace.content.archives import Limits
+from decentraspace.errors import (
+    BadInput,
+    Conflict,
+    Forbidden,
+    PaymentRequired,
+    QuotaExceeded,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unprocessable,
+    UnsupportedMedia,
+)
+
+T = TypeVar("T")
+
+_AT_ONCE, _AT_ONCE_EACH = 16, 4  # uploads under way, in all and per wallet
+PROBLEMS = (
+    BadInput,
+    Unauthorized,
+    Forbidden,
+    PaymentRequired,
+    Stalled,
+    Conflict,
+    TooLarge,
+    UnsupportedMedia,
+    Unprocessable,
+    TooMany,
+    QuotaExceeded,
+)
+
+
+@dataclass(frozen=True)
+class UploadAnswer:
+    """Everything is verified, on disk and pinned for the wallet."""
+
+    cid: str = attr("Root CID.")
+    size: int = attr("Bytes of the files; of all blocks for a CAR of a folder.")
+    blocks: int = attr("Blocks that were made or received.")
+    expires: datetime | None = attr(
+        "When it ends unless it is uploaded again, in the free tier. What a deploy uses stays."
+    )
+    links: dict[str, str] = attr("`path`: where this node's gateway serves it.")
+
+
+@asynccontextmanager
+async def turn(call: Call) -> AsyncIterator[None]:
+    """One of the places for uploads, and no garbage collection of what it brings until it is pinned."""
+    busy: dict[bytes, int] = call.shared.uploading
+    if sum(busy.values()) >= _AT_ONCE or busy.get(call.owner, 0) >= _AT_ONCE_EACH:
+        raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
+    busy[call.owner] = busy.get(call.owner, 0) + 1
+    try:
+        hold = call.node.blocks.hold()
+        await trio.to_thread.run_sync(hold.__enter__)
+        try:
+            yield
+        finally:
+            hold.__exit__(None, None, None)
+    finally:
+        busy[call.owner] -= 1
+        if not busy[call.owner]:
+            del busy[call.owner]
+
+
+async def counted(call: Call, work: Callable[[Callable[[int], None]], T]) -> T:
+    """Run `work(add)` in a thread, within the wallet's allowance, and that of the free tier in all."""
+    kept, allowances = call.shared.kept, call.shared.allowances
+
+    def run() -> T:
+        with allowances.counter(call.owner, kept.room(call.owner)) as counter:
+            if not kept.is_free(call.owner):
+                return work(counter.add)
+            with allowances.counter(FREE, kept.free_most) as everybody:
+
+                def add(size: int) -> None:
+                    counter.add(size)
+                    everybody.add(size)
+
+                return work(add)
+
+    return await trio.to_thread.run_sync(run, limiter=call.shared.threads)
+
+
+async def take(
+    call: Call, source: ingest.Source, content_type: str, media: str, spooled: int = 0
+) -> UploadAnswer:
+    """Import and pin. `spooled`: bytes of it that went off the allowance already."""
+    api = call.node.config.api
+    limits = Limits(api.max_upload, api.max_upload_files)
+    free = spooled
+
+    def work(add: Callable[[int], None]) -> tuple[ingest.Ingested, KeptUpload]:
+        def beyond(size: int) -> None:
+            nonlocal free
+            given = min(free, size)
+            free -= given
+            add(size - given)
+
+        spool = call.node.config.data_dir / "uploads"
+        done = ingest.ingest(call.node.blocks, source, content_type, media, limits, spool, beyond)
+        return done, call.shared.kept.keep(call.owner, done.cid)
+
+    done, kept = await counted(call, work)
+    text = cids.to_text(done.cid)
+    links = {"path": f"{call.node.config.gateway_url}/ipfs/{text}"}
+    expires = None if kept.expires is None else time(kept.expires)
+    return UploadAnswer(text, done.size, done.blocks, expires, links)
