@@ -144,20 +144,29 @@ class Copies:
         if head.cid not in self._held:
             raise RuntimeError("a receipt for what is not held")
         receipts = await trio.to_thread.run_sync(self.records.receipts, head.root)
-        own = next((r for r in receipts if r.key == self.key.public), None)
         holders: tuple[bytes, ...] = ()
         if await trio.to_thread.run_sync(self.records.sponsor, head.cid) == self.key.public:
             holders = tuple(r.key for r in receipts if r.key != self.key.public)[:MAX_HOLDERS]
-        if own is not None and own.body.holders == holders:
+        own = await trio.to_thread.run_sync(
+            self.records.receipt_of, self.key.public, head.site_id, head.channel
+        )
+        if (
+            own is not None
+            and own.body.held
+            and (own.body.root, own.body.seq, own.body.holders) == (head.root, head.seq, holders)
+        ):
             return own.record
         now = int(time.time())
+        again = own is not None and (not own.body.held or own.body.seq >= head.seq)
         receipt = Receipt(
             root=head.root,
             size=await trio.to_thread.run_sync(self.blocks.dag_size, head.root),
             site=head.site_id,
+            channel=head.channel,
             seq=head.seq,
             holders=holders,
-            created=max(now, own.body.created + 1) if own else now,
+            held=True,
+            created=max(now, own.body.created + again) if own else now,
         )
         record = sign_receipt(receipt, self.key, self.rules)
         if self.config.hosting.receipts:

@@ -125,8 +125,10 @@ def make_receipt(node: NodeKey, rules: NetworkRules = RULES, **changes: Any) -> 
         "root": cids.make(cids.RAW, b"root"),
         "size": 4,
         "site": site_id(bytes(20), "site"),
+        "channel": "production",
         "seq": 1,
         "holders": (bytes(32),),
+        "held": True,
         "created": int(time.time()),
     }
     return sign_receipt(Receipt(**{**values, **changes}), node, rules)

@@ -51,9 +51,11 @@ VALID: dict[str, dict[str, Any]] = {
         "root": Link(CID),
         "size": 1,
         "site": SITE,
+        "channel": "production",
         "seq": 1,
         "holders": [bytes(32)],
         "created": 1,
+        "held": True,
     },
 }
 FIELDS = [(kind, name) for kind, values in VALID.items() for name in values]
@@ -196,6 +198,8 @@ LIMITS: list[tuple[str, str, tuple[list[Any], list[Any]]]] = [
     ("receipt", "root", ([Link(CID), Link(RECORD)], [CID, None])),
     ("receipt", "size", bounds(0, schema.MAX_SEQ)),
     ("receipt", "site", ([SITE], ["", "a" * 15, "a" * 17, "A" * 16, None])),
+    ("receipt", "channel", (["production", "pr-1"], ["", "A", "-a", None])),
+    ("receipt", "held", ([True, False], [0, 1, None, "true"])),
     ("receipt", "seq", bounds(1, schema.MAX_SEQ)),
     ("receipt", "holders", ([[], [bytes(32)] * 64], [[bytes(32)] * 65, [bytes(31)], [None], "", {}, b""])),
     ("receipt", "created", bounds(1, schema.MAX_TIME)),

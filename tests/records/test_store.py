@@ -171,16 +171,33 @@ def test_the_newest_statement_of_a_node_counts(store: RecordStore) -> None:
     assert store.nodes(NOW + 4 + DAY) == []
 
 
-def test_receipts_are_kept_by_node_and_root(store: RecordStore) -> None:
+def test_a_node_has_one_receipt_for_each_channel(store: RecordStore) -> None:
     for node in (NODE, OTHER):
-        for name in "ab":
-            store.add(take(make_receipt(node, root=root(name), created=NOW), node, NOW), now=NOW)
+        for channel in ("production", "pr-1"):
+            receipt = make_receipt(node, root=root("a"), channel=channel, created=NOW)
+            store.add(take(receipt, node, NOW), now=NOW)
     assert {receipt.key for receipt in store.receipts(root("a"))} == {NODE.public, OTHER.public}
-    newer = make_receipt(NODE, root=root("a"), size=9, created=NOW + 1)
-    assert store.add(take(newer, NODE, NOW + 1), now=NOW + 1).status == "accepted"
+    assert len(store.receipts(root("a"))) == 2
+    newer = make_receipt(NODE, root=root("b"), size=9, seq=2, created=NOW)
+    assert store.add(take(newer, NODE, NOW), now=NOW).status == "accepted"
+    older = make_receipt(NODE, root=root("c"), seq=1, created=NOW)
+    assert store.add(take(older, NODE, NOW), now=NOW).status == "stale"
     assert store.counts() == {"receipt": 4}
-    assert {receipt.body.size for receipt in store.receipts(root("a"))} == {9, 4}
+    assert {receipt.body.size for receipt in store.receipts(root("b"))} == {9}
     assert store.receipts(root("c")) == []
+
+
+def test_a_receipt_can_be_taken_back(store: RecordStore) -> None:
+    store.add(take(make_receipt(NODE, root=root("a"), created=NOW), NODE, NOW), now=NOW)
+    back = make_receipt(NODE, root=root("a"), held=False, created=NOW)
+    assert store.add(take(back, NODE, NOW), now=NOW).status == "accepted"
+    assert store.receipts(root("a")) == []
+    said = store.receipt_of(NODE.public, site_id(bytes(20), "site"), "production")
+    assert said is not None
+    assert not said.body.held
+    again = make_receipt(NODE, root=root("a"), created=NOW + 1)
+    store.add(take(again, NODE, NOW + 1), now=NOW + 1)
+    assert [receipt.key for receipt in store.receipts(root("a"))] == [NODE.public]
 
 
 def test_who_took_a_root_in(store: RecordStore) -> None:

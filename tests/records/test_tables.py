@@ -27,7 +27,7 @@ CREATE TABLE revocations (
     issued_at INTEGER NOT NULL, site TEXT, after INTEGER NOT NULL);
 CREATE TABLE statements (
     kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
-    PRIMARY KEY (kind, key, about));
+    root BLOB, PRIMARY KEY (kind, key, about));
 CREATE TABLE sponsors (
     sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
     refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day));

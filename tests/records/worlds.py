@@ -126,7 +126,14 @@ def build(steps: list[list[int]]) -> list[bytes]:
             record = make_announcement(node, seq=1 + moment % 3, name=str(parent % 4), created=T0 + 100)
         else:
             root = cids.make(cids.RAW, str(parent % 2).encode())
-            record = make_receipt(node, root=root, seq=1 + label % 4, created=T0 + moment % 3)
+            record = make_receipt(
+                node,
+                root=root,
+                channel=("production", "pr-1")[odd % 2],
+                seq=1 + label % 4,
+                held=bool(parent % 3),
+                created=T0 + moment % 3,
+            )
         envelopes.append(take(record, node, NOW))
     return envelopes
 
@@ -149,9 +156,11 @@ def expected(envelopes: list[bytes]) -> Heads:
                 Revoked(body.key, record.key, record.issued_at, body.site, body.after)
             )
         else:
-            about = body.root if isinstance(body, Receipt) else b""
-            rank = body.created if isinstance(body, Receipt) else body.seq
-            where, candidate = (record.kind, record.key, about), (-rank, record.cid)
+            about, rank = (b"", (body.seq,))
+            if isinstance(body, Receipt):
+                about = f"{body.site}/{body.channel}".encode()
+                rank = (body.created, body.seq, not body.held)
+            where, candidate = (record.kind, record.key, about), (tuple(-part for part in rank), record.cid)
             newest[where] = min(candidate, newest.get(where, candidate))
     return Heads(
         {

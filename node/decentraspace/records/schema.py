@@ -209,8 +209,8 @@ class NodeAnnouncement:
 @dataclass(frozen=True)
 class Receipt:
     """The signer held every block of `root` (`size` bytes in all), verified and on disk, at time `created`.
-    `site` and `seq` say for which version of which site; `holders`: keys of other nodes whose receipts for
-    `root` the signer has seen."""
+    `site`, `channel` and `seq` say for which version of what; `holders`: keys of other nodes whose receipts
+    for `root` the signer has seen. With `held` false it takes the receipt back: `root` is let go."""
 
     kind_name: ClassVar[str] = "receipt"
     links: ClassVar[tuple[str, ...]] = ("root",)
@@ -218,8 +218,10 @@ class Receipt:
     root: bytes
     size: int
     site: str
+    channel: str
     seq: int
     holders: tuple[bytes, ...]
+    held: bool
     created: int
 
     def check(self) -> None:
@@ -230,6 +232,9 @@ class Receipt:
         _int(self.size, 0, MAX_SEQ, "size")
         if not isinstance(self.site, str) or not _SITE.fullmatch(self.site):
             raise BadInput("site must be a site id")
+        check_channel(self.channel)
+        if not isinstance(self.held, bool):
+            raise BadInput("held must be true or false")
         _int(self.seq, 1, MAX_SEQ, "seq")
         _int(self.created, 1, MAX_TIME, "created")
 

@@ -79,9 +79,22 @@ class Statement(NamedTuple):
         return peer_id_of(self.key)
 
 
-def _subject(body: NodeAnnouncement | Receipt) -> tuple[bytes, int]:
-    """(what a node states something about, rank among its statements about it)."""
-    return (b"", body.seq) if isinstance(body, NodeAnnouncement) else (body.root, body.created)
+class _Subject(NamedTuple):
+    """What a node states something about, how its statements about it follow each other, and the root that
+    it says it holds."""
+
+    about: bytes
+    rank: int
+    root: bytes | None
+
+
+def _subject(body: NodeAnnouncement | Receipt) -> _Subject:
+    if isinstance(body, NodeAnnouncement):
+        return _Subject(b"", body.seq, None)
+    # One receipt of a node for each channel, so that their number does not grow with every deploy. Within
+    # one second the later version counts, and taking back counts more than giving.
+    rank = body.created << 21 | min(body.seq, 2**20 - 1) << 1 | (not body.held)
+    return _Subject(f"{body.site}/{body.channel}".encode(), rank, body.root if body.held else None)
 
 
 _COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused"
@@ -207,7 +220,7 @@ class RecordStore:
         """Whether that node's newest statement about the thing is here; ties go to the lower CID."""
         if not isinstance(record.body, NodeAnnouncement | Receipt):
             return False
-        about, rank = _subject(record.body)
+        about, rank, _ = _subject(record.body)
         old = db.execute(
             "SELECT rank, cid FROM statements WHERE kind = ? AND key = ? AND about = ?",
             (record.kind, record.key, about),
@@ -217,14 +230,16 @@ class RecordStore:
     def _replace_statement(
         self, db: sqlite3.Connection, record: VerifiedRecord, body: NodeAnnouncement | Receipt
     ) -> None:
-        about, rank = _subject(body)
+        about, rank, root = _subject(body)
         where = (record.kind, record.key, about)
         db.execute(
             "DELETE FROM records WHERE cid = "
             "(SELECT cid FROM statements WHERE kind = ? AND key = ? AND about = ?)",
             where,
         )
-        db.execute("INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?)", (*where, rank, record.cid))
+        db.execute(
+            "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)", (*where, rank, record.cid, root)
+        )
 
     # -- questions
 
@@ -240,14 +255,34 @@ class RecordStore:
         )
         return SiteHead(*rows[0]) if rows else None
 
-    def history(self, site_id: str, channel: str = PRODUCTION, limit: int = 1000) -> list[SiteHead]:
-        """Versions known, newest number first, refused ones included (`refused` says why)."""
+    def history(
+        self,
+        site_id: str,
+        channel: str = PRODUCTION,
+        limit: int = 1000,
+        *,
+        seq: int | None = None,
+        below: tuple[int, bytes] | None = None,
+    ) -> list[SiteHead]:
+        """Versions known, newest number first, refused ones included (`refused` says why); -1: all.
+
+        `seq`: only those of this number, of which there may be several. `below`: those behind this number
+        and record CID; with an empty CID, from this number on.
+        """
+        condition, arguments = "", []
+        if seq is not None:
+            condition, arguments = "AND seq = ? ", [seq]
+        if below is not None:
+            condition += "AND seq <= ? AND (seq < ? OR cid > ?) "
+            arguments += [below[0], *below]
         return [
             SiteHead(*row)
             for row in self._all(
-                f"SELECT {_COLUMNS} FROM versions WHERE site = ? AND channel = ? ORDER BY seq DESC, cid LIMIT ?",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM versions WHERE site = ? AND channel = ? {condition}"  # noqa: S608
+                "ORDER BY seq DESC, cid LIMIT ?",
                 site_id,
                 channel,
+                *arguments,
                 limit,
             )
         ]
@@ -319,8 +354,17 @@ class RecordStore:
         return [codec.decode_envelope(row[0]).sponsor for row in rows]
 
     def receipts(self, root: bytes) -> list[Statement]:
-        """Receipts of nodes that hold all of `root`."""
-        return self._statements("statements.kind = 'receipt' AND about = ?", root)
+        """Receipts of nodes that hold all of `root`, one of each node."""
+        found = self._statements("statements.kind = 'receipt' AND statements.root = ?", root)
+        return list({statement.key: statement for statement in found}.values())
+
+    def receipt_of(self, key: bytes, site_id: str, channel: str) -> Statement | None:
+        """What that node said last about a channel."""
+        about = f"{site_id}/{channel}".encode()
+        found = self._statements(
+            "statements.kind = 'receipt' AND statements.key = ? AND about = ?", key, about
+        )
+        return found[0] if found else None
 
     def _statements(self, condition: str, *arguments: Any) -> list[Statement]:
         rows = self._all(
@@ -350,6 +394,11 @@ class RecordStore:
         """A record block by its CID."""
         found = self.envelopes([cids.validate(cid)])
         return codec.decode_envelope(found[0]).record if found else None
+
+    def seen(self, cid: bytes) -> int | None:
+        """When this node stored a record, in Unix seconds."""
+        rows = self._all("SELECT seen FROM records WHERE cid = ?", cid)
+        return int(rows[0][0]) if rows else None
 
     def sponsor(self, cid: bytes) -> bytes | None:
         """The key of the node that took a record in."""

@@ -31,9 +31,9 @@ CREATE INDEX revocations_key ON revocations (owner, key);
 CREATE INDEX revocations_signer ON revocations (owner, signer);
 CREATE TABLE statements (
     kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
-    PRIMARY KEY (kind, key, about)
+    root BLOB, PRIMARY KEY (kind, key, about)
 );
-CREATE INDEX statements_about ON statements (kind, about);
+CREATE INDEX statements_root ON statements (root) WHERE root IS NOT NULL;
 CREATE TABLE sponsors (
     sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
     refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day)
