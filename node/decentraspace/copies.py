@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -178,6 +179,15 @@ class Copies:
         async with self.lock(site_id):
             for root in await trio.to_thread.run_sync(self._drop, site_id, channel):
                 self._mirror("storage_unpin", root)
+            await self._take_back(site_id, channel)
+
+    async def _take_back(self, site_id: str, channel: str) -> None:
+        """Say that this node no longer holds what its receipt for a channel names."""
+        own = await trio.to_thread.run_sync(self.records.receipt_of, self.key.public, site_id, channel)
+        if own is not None and own.body.held:
+            now = max(int(time.time()), own.body.created)
+            receipt = replace(own.body, holders=(), held=False, created=now)
+            await self._publish(sign_receipt(receipt, self.key, self.rules))
 
     def _drop(self, site_id: str, channel: str) -> list[bytes]:
         if self.records.head(site_id, channel) is not None:

@@ -207,6 +207,7 @@ async def test_a_site_whose_key_was_revoked_is_held_and_shown_no_longer(world: W
     assert not world.blocks.referenced(entry.cid)
     assert not world.blocks.referenced(preview.cid)
     assert not world.hosting.copies.holds(head.cid)
+    assert world.records.receipts(entry.cid) == [], "the receipt was not taken back"
 
 
 async def test_versions_beyond_those_kept_are_let_go(world: World) -> None:
