@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.served import Served
+from tests.gateway.served import Served, Wire
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("gateway")).serving() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silent(served: Served) -> Iterator[dict[str, Wire]]:
+    """Connections of clients that have been saying nothing since the tests began."""
+    with served.wire() as nothing, served.wire() as half, served.wire() as asked:
+        half.send(b"GET / HTTP/1.1\r\nHost:")
+        asked.get("localhost")
+        yield {"nothing": nothing, "half": half, "asked once": asked}
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), _TIMEOUT)
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Wire:
         return self
@@ -64,7 +64,7 @@ class Wire:
 
     def give_back(self, data: bytes) -> None:
         """What was taken off the socket past this class."""
-        self._buffer = data + self._buffer
+        self._buffer[:0] = data
 
     def ended(self) -> bool:
         """Waits for what comes next: whether it is the end, with nothing before it."""
@@ -81,15 +81,16 @@ class Wire:
     def _until(self, mark: bytes) -> bytes:
         while mark not in self._buffer:
             if not self._more():
-                raise EOFError(self._buffer[:200])
+                raise EOFError(bytes(self._buffer[:200]))
         found, _, self._buffer = self._buffer.partition(mark)
-        return found
+        return bytes(found)
 
     def _exactly(self, count: int) -> bytes:
         while len(self._buffer) < count:
             if not self._more():
                 raise EOFError(f"{len(self._buffer)} of {count} bytes")
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
+        found = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return found
 
     def answer(self, method: str = "GET") -> Answer:

@@ -102,8 +102,8 @@ def test_heads_that_are_none(served: Served, site: Owner, head: str) -> None:
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        ("GET / HTTP/1.1\r\nHost: {site}\r\nX: " + "a" * 70_000 + "\r\n", 431),
-        ("GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: {site}\r\n", 431),
+        ("GET / HTTP/1.1\r\nHost: {site}\r\nX: " + "a" * 150_000 + "\r\n", 431),
+        ("GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: {site}\r\n", 414),
         ("GET /" + "a" * 9_000 + " HTTP/1.1\r\nHost: {site}\r\n", 414),
         ("GET /" + "a/" * 300 + " HTTP/1.1\r\nHost: {site}\r\n", 404),
         ("GET /?" + "a" * 60_000 + " HTTP/1.1\r\nHost: {site}\r\n", 200),

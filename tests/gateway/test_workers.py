@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from decentraspace.ledger.usage import UsageStore
-from tests.gateway.served import Answer, Owner, Served, until
+from tests.gateway.served import Answer, Owner, Served, Wire, until
 
 PAGE = b"<p>counted"
 
@@ -101,6 +101,12 @@ def test_whoever_was_killed_while_reading_is_forgotten(serve: Callable[..., Serv
     os.kill(old, signal.SIGKILL)
     until(lambda: ask(site) is not None)
     assert str(reader.pid) not in blocks.env.readers()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "half", "asked once"])
+def test_silence_is_not_waited_out(silent: dict[str, Wire], kind: str) -> None:
+    """The tests before took about as long as that is allowed."""
+    assert silent[kind].ended()
 
 
 # -- counting

@@ -32,7 +32,7 @@ _STOP_DEADLINE = 5.0
 _RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
 _LOOK, _HANGS_AFTER = 1.0, 10.0  # seconds between looks at the workers' beats; without one, a worker hangs
 _CONNECTIONS_MOST = 16_384
-_HEADERS_MOST = 64 * 1024  # bytes of a request's line and headers; what is longer is answered with 431
+_HEADERS_MOST = 64 * 1024  # bytes of headers; what is longer by more than what arrives at once gets a 431
 _HEADERS_WITHIN = 15.0  # seconds from the first byte of a request to the last of its headers
 
 
@@ -213,7 +213,7 @@ def main() -> Any:
     threading.Thread(target=_end_with_input, daemon=True).start()
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.http import HTTP1Settings, HTTP2Settings
+    from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -228,12 +228,11 @@ def main() -> Any:
         workers=workers,
         interface=Interfaces.RSGI,
         loop=Loops.asyncio,
-        http=HTTPModes.auto,
+        # HTTP/2 is for the server in front, which speaks TLS. With both, a client that says nothing would be
+        # waited for without end, to see which it means.
+        http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
             header_read_timeout=int(_HEADERS_WITHIN * 1000), max_buffer_size=_HEADERS_MOST
-        ),
-        http2_settings=HTTP2Settings(
-            max_headers_size=_HEADERS_MOST, keep_alive_interval=30_000, keep_alive_timeout=20_000
         ),
         websockets=False,
         backlog=4096,
