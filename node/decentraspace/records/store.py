@@ -20,7 +20,9 @@ from decentraspace.content import cid as cids
 from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.keys import peer_id_of
+from decentraspace.network.reconcile import Tree, tree_of
 from decentraspace.records import chains, codec, verdict
+from decentraspace.records.judging import Judged, judge
 from decentraspace.records.revoked import RevokedKeys
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.sponsors import Sponsors
@@ -97,6 +99,16 @@ def _subject(body: NodeAnnouncement | Receipt) -> _Subject:
     return _Subject(f"{body.site}/{body.channel}".encode(), rank, body.root if body.held else None)
 
 
+def _hash(cid: bytes) -> bytes:
+    """A record's CID is four bytes that all records have in common, and this."""
+    return cid[-32:]
+
+
+def _charged(refusal: RecordRefused) -> bytes | None:
+    """Who pays: only a sponsor that did sign can be held to account, and only for what it could know."""
+    return refusal.sponsor if refusal.faulty else None
+
+
 _COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused"
 
 
@@ -108,6 +120,9 @@ class RecordStore:
         self._lock = threading.RLock()
         self._db = open_database(path, MIGRATIONS)
         self._nodes: list[Statement] | None = None
+        self._tree: Tree | None = None  # of the records' hashes, once somebody asked
+        self._added: list[bytes] = []  # CIDs, in the transaction under way
+        self._removed: list[bytes] = []
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
         self._revoked = RevokedKeys(self._db, self._lock)
         self.is_revoked = self._revoked.is_revoked
@@ -118,8 +133,12 @@ class RecordStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, transaction(self._db):
-            yield self._db
+        with self._lock:
+            self._added, self._removed = [], []
+            with transaction(self._db):
+                yield self._db
+            if self._tree is not None:
+                self._tree = self._tree.changed(map(_hash, self._added), map(_hash, self._removed))
 
     # -- taking records
 
@@ -129,44 +148,71 @@ class RecordStore:
         `joining`: this node fetches what was there before it (see verdict.admit). `local`: this node is
         the sponsor, so no quota applies.
         """
-        try:
-            decoded = codec.decode_envelope(envelope)
-        except DecentraSpaceError as error:
-            raise RecordRefused(str(error), slug=error.problem_slug) from error
-        known = self._known(codec.record_cid(decoded.record))
-        if known is not None:
-            return AddResult("known", known)
-        try:
-            verified = verdict.admit(decoded, self.rules, now, joining=joining)
-        except RecordRefused as error:
-            # Only a sponsor that did sign can be held to account, and only for what it could know.
-            if error.faulty and error.sponsor is not None:
-                with self._transaction():
-                    self._sponsors.refused(error.sponsor, now)
-            raise
-        # What a joining node fetches is dated by its sponsors over all the past.
-        day = decoded.at if joining else now
-        with self._transaction() as db:
-            if self._is_stale(db, verified):
-                # Not charged: anybody who kept a node's old statements could use up its quota with them.
-                return AddResult("stale", verified)
-            if not local:
-                self._sponsors.charge(decoded.sponsor, day, len(envelope))
-            result, work = self._store(db, verified, decoded, now)
-            self._sponsors.worked(decoded.sponsor, day, work)
-            return result
+        judged = self._judge(envelope, now, joining)
+        if isinstance(judged, AddResult):
+            return judged
+        [result] = self.add_judged([judged], now=now, joining=joining, local=local)
+        if isinstance(result, RecordRefused):
+            raise result
+        return result
 
     def add_many(
         self, envelopes: Sequence[bytes], *, now: int, joining: bool = False
     ) -> list[AddResult | RecordRefused]:
-        """One result for each, in order."""
+        """One result for each, in order. What `add` raises is among the results; one transaction for all."""
+        judged = [self._judge(envelope, now, joining) for envelope in envelopes]
+        stored = iter(
+            self.add_judged([j for j in judged if not isinstance(j, AddResult)], now=now, joining=joining)
+        )
+        return [j if isinstance(j, AddResult) else next(stored) for j in judged]
+
+    def add_judged(
+        self,
+        judged: Sequence[Judged | RecordRefused],
+        *,
+        now: int,
+        joining: bool = False,
+        local: bool = False,
+    ) -> list[AddResult | RecordRefused]:
+        """Store what judging.judge found valid, in one transaction, and have sponsors pay for the rest."""
+        if not any(isinstance(j, Judged) or _charged(j) is not None for j in judged):
+            return [j for j in judged if isinstance(j, RecordRefused)]
         results: list[AddResult | RecordRefused] = []
-        for envelope in envelopes:
-            try:
-                results.append(self.add(envelope, now=now, joining=joining))
-            except RecordRefused as error:
-                results.append(error)
+        with self._transaction() as db:
+            for j in judged:
+                if isinstance(j, Judged):
+                    results.append(self._take(db, j, now, joining, local))
+                    continue
+                results.append(j)
+                if (sponsor := _charged(j)) is not None:
+                    self._sponsors.refused(sponsor, now)
         return results
+
+    def _judge(self, envelope: bytes, now: int, joining: bool) -> AddResult | Judged | RecordRefused:
+        try:
+            decoded = codec.decode_envelope(envelope)
+        except DecentraSpaceError as error:
+            return RecordRefused(str(error), slug=error.problem_slug)
+        known = self._known(codec.record_cid(decoded.record))
+        return AddResult("known", known) if known else judge(decoded, self.rules, now, joining=joining)
+
+    def _take(
+        self, db: sqlite3.Connection, judged: Judged, now: int, joining: bool, local: bool
+    ) -> AddResult | RecordRefused:
+        envelope, record = judged
+        # What a joining node fetches is dated by its sponsors over all the past.
+        day = envelope.at if joining else now
+        if self._is_stale(db, record):
+            # Not charged: anybody who kept a node's old statements could use up its quota with them.
+            return AddResult("stale", record)
+        if not local:
+            try:
+                self._sponsors.charge(envelope.sponsor, day, len(envelope.raw))
+            except RecordRefused as error:
+                return error
+        result, work = self._store(db, record, envelope, now)
+        self._sponsors.worked(envelope.sponsor, day, work)
+        return result
 
     def _known(self, cid: bytes) -> VerifiedRecord | None:
         with self._lock, reading():
@@ -184,6 +230,7 @@ class RecordStore:
         ).rowcount
         if not added:
             return AddResult("known", record), 0  # another thread was faster
+        self._added.append(record.cid)
         settled = chains.Settled([], 0)
         if isinstance(body, SiteManifest):
             flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
@@ -232,11 +279,12 @@ class RecordStore:
     ) -> None:
         about, rank, root = _subject(body)
         where = (record.kind, record.key, about)
-        db.execute(
-            "DELETE FROM records WHERE cid = "
-            "(SELECT cid FROM statements WHERE kind = ? AND key = ? AND about = ?)",
-            where,
-        )
+        replaced = db.execute(
+            "SELECT cid FROM statements WHERE kind = ? AND key = ? AND about = ?", where
+        ).fetchone()
+        if replaced is not None:
+            db.execute("DELETE FROM records WHERE cid = ?", replaced)
+            self._removed += replaced
         db.execute(
             "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)", (*where, rank, record.cid, root)
         )
@@ -381,6 +429,14 @@ class RecordStore:
     def ids(self) -> list[bytes]:
         """CIDs of all records, sorted."""
         return [row[0] for row in self._all("SELECT cid FROM records ORDER BY cid")]
+
+    def tree(self) -> Tree:
+        """The hashes of all records, 32 bytes each, for comparison with another node's: a snapshot."""
+        tree = self._tree
+        if tree is None:
+            with self._lock:
+                tree = self._tree = self._tree or tree_of(map(_hash, self.ids()))
+        return tree
 
     def envelopes(self, ids: Sequence[bytes]) -> list[bytes]:
         """Those that are here, in the order asked."""
