@@ -42,7 +42,7 @@ def test_login_keeps_a_session_key_and_not_the_wallets(
     done = run("login", "--node", served.url, "--key-stdin", "--days", 7, stdin=KEY + "\n")
     assert done.code == 0, done.err
     assert f"{WALLET}" in done.out
-    assert "wants you to sign in" in done.out
+    assert "wants you to sign in" in done.err, "shown before it is signed"
     folder = Path(environment["DECENTRASPACE_HOME"])
     for path in folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -85,14 +85,20 @@ def test_deploy_status_rollback(run: Run, logged_in: ServedNode, site: Path) -> 
     assert b"".join(iter_file(blocks.get_or_raise, found.cid)) == b"h1 { color: teal }"
 
     again = run("deploy", site, "--json").json
-    assert (again["seq"], again["uploaded"]) == (2, 0)
+    assert (again["seq"], again["uploaded"], again["changed"]) == (1, 0, False), "nothing changed"
+    assert {k: again[k] for k in ("root", "manifest", "urls", "holders", "host")} == {
+        k: first[k] for k in ("root", "manifest", "urls", "holders", "host")
+    }
+    assert run("deploy", site).out.startswith("Nothing changed: Version 1 of my-site")
+    assert run("deploy", site, "--force", "--json").json["seq"] == 2
     (site / "index.html").write_text("<h1>two</h1>")
     second = run("deploy", site, "--json").json
     assert second["seq"] == 3
     assert second["uploaded"] < 2000, "only what changed is sent"
 
-    text = run("deploy", site).out
+    text = run("deploy", site, "--force").out
     assert "http://my-site--" in text
+    assert text.startswith("Version 4 of my-site is live")
     status = run("status", "my-site", "--json").json
     assert [v["seq"] for v in status["history"]] == [4, 3, 2, 1]
     assert len(status["holders"]) == 1
@@ -118,6 +124,9 @@ def test_previews_stand_beside_production(run: Run, logged_in: ServedNode, site:
     preview = run("deploy", site, "--site", "blog", "--preview", "pr-7", "--json").json
     assert (preview["channel"], preview["seq"]) == ("pr-7", 1)
     assert "site" not in preview["urls"]
+    text = run("deploy", site, "--site", "blog", "--preview", "pr-7", "--force").out
+    assert text.startswith("Preview pr-7 of blog, version 2, is live")
+    assert "called production" in words(run("deploy", site, "--site", "blog", "--preview", "production"))
     status = run("status", "blog", "--json").json
     assert (status["seq"], status["channels"]) == (1, ["pr-7", "production"])
     assert run("status", "blog", "--channel", "pr-7", "--json").json["channel"] == "pr-7"
@@ -235,14 +244,23 @@ def test_a_full_tier_is_said_in_words(
 ) -> None:
     node = serve(limits={"free_bytes": 1_000_000})
     assert run("login", "--node", node.url, "--key-stdin", "--json", stdin=KEY).code == 0
-    assert "may upload 1000000 bytes" in words(run("deploy", site))
+    line = words(run("deploy", site))
+    assert "stores 1.0 MB; with this deploy it would be 1.5 MB" in line
+    assert node.node.blocks.stats().blocks == 0, "nothing was sent"
     small = tmp_path / "small"
     small.mkdir()
     (small / "index.html").write_text("x")
     other = serve()
     assert run("login", "--node", other.url, "--key-stdin", "--json", stdin=KEY).code == 0
     assert run("deploy", small, "--site", "first", "--json").code == 0
-    assert "room for 1 site" in words(run("deploy", small, "--site", "second"))
+    before = other.node.blocks.stats().blocks
+    (small / "index.html").write_text("y")
+    line = words(run("deploy", small, "--site", "second"))
+    assert "room for 1 site(s), and you have first" in line
+    assert other.node.blocks.stats().blocks == before, "nothing was sent"
+    assert run("deploy", small, "--site", "first", "--json").json["seq"] == 2
+    preview = run("deploy", small, "--site", "first", "--preview", "pr", "--json")
+    assert preview.code == 0, "a preview is no further site"
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from decentraspace.cli.output import emit, json_option, progress, size_of
-from decentraspace.errors import BadInput, Conflict
+from decentraspace.cli.output import (
+    EXIT_INTERRUPTED,
+    emit,
+    hidden_option,
+    json_option,
+    note,
+    progress,
+    size_of,
+)
+from decentraspace.errors import BadInput, Conflict, PaymentRequired
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api, Saved
+    from decentraspace.cli.folder import Survey
     from decentraspace.content.importer import Entry
 
 _TRIES = 3
@@ -27,9 +35,26 @@ _TRIES = 3
 @click.option("--site", "label", help="Label of the site (default: the folder's name).")
 @click.option("--preview", "channel", help="Publish as a preview of this name, not in production.")
 @click.option("--node", help="URL of a node's API (default: where you logged in).")
+@hidden_option
+@click.option(
+    "--include-secrets", is_flag=True, help="Publish keys and passwords, too. Everybody can read them."
+)
+@click.option("--force", is_flag=True, help="Publish a new version even if nothing has changed.")
 @json_option
-def deploy(folder: Path, label: str | None, channel: str | None, node: str | None, as_json: bool) -> None:
+def deploy(
+    folder: Path,
+    label: str | None,
+    channel: str | None,
+    node: str | None,
+    include_hidden: bool,
+    include_secrets: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Publish FOLDER as a site. Only what the node lacks is uploaded; run it again after an interruption.
+
+    Files and folders whose name begins with a dot are left out, but for .well-known. Keys and passwords
+    are refused.
 
     \b
     Examples:
@@ -39,31 +64,143 @@ def deploy(folder: Path, label: str | None, channel: str | None, node: str | Non
     """
     from decentraspace.cli import client
     from decentraspace.cli.transfer import transfer
-    from decentraspace.records.schema import check_channel, check_label
+    from decentraspace.records.schema import PRODUCTION, check_channel, check_label
 
     saved = client.load()
     label = check_label(label or slug(folder.resolve().name))
-    channel = check_channel(channel or "production")
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is a file.", hint="Deploy the folder it is in.")
+    if channel == PRODUCTION:
+        raise BadInput(
+            "No preview can be called production.", hint="Leave --preview out to publish the site."
+        )
+    channel = check_channel(channel or PRODUCTION)
+    look = examine(folder, include_hidden, include_secrets)
+    warnings = [f"{link}: visitors will not find it" for link in look.links]
+    for warning in warnings:
+        note(f"warning: {warning}.", as_json)
     began = time.monotonic()
     with client.Api(node or saved.node, saved) as api:
-        with progress("Deploying", total_of(folder, as_json), as_json) as advance:
-            done = transfer(api, folder, advance)
-        answer = publish(api, saved, done.root, label, channel, folder)
+        request_most = check_room(api, saved, label, look)
+        try:
+            with progress("Deploying", look.bytes, as_json) as advance:
+                done = transfer(api, folder, advance, hidden=include_hidden, request_most=request_most)
+        except KeyboardInterrupt:
+            interrupted()
+        head = current(api, saved, label, channel, versions=1)
+        changed = True
+        if head is not None and same(head, done.root.cid) and not force:
+            changed, answer = False, unchanged(head)
+        else:
+            answer = publish(api, saved, done.root, label, channel, folder, head, include_hidden)
     seconds = time.monotonic() - began
     urls = answer["urls"]
+    size = f"{done.blocks} blocks, {size_of(done.root.tsize)}, {size_of(done.sent)} uploaded, {seconds:.1f} s"
+    if channel == PRODUCTION:
+        what = f"Version {answer['seq']} of {label}"
+    else:
+        what = f"Preview {channel} of {label}, version {answer['seq']},"
+    state = f"{what} is live: {size}." if changed else f"Nothing changed: {what.rstrip(',')} shows the same."
     text = "\n".join(
         [
-            f"Version {answer['seq']} of {label} is live: {done.blocks} blocks, "
-            f"{size_of(done.root.tsize)}, {size_of(done.sent)} uploaded, {seconds:.1f} s.",
+            state,
+            *([f"Hidden, so left out: {listed(look.left_out)}."] if look.left_out else []),
             "",
             *([f"  Site     {urls['site']}"] if "site" in urls else []),
             f"  Version  {urls['version']}",
             f"  Path     {urls['path']}",
         ]
     )
-    emit({**answer, "uploaded": done.sent}, text, as_json)
+    value = {"changed": changed, "uploaded": done.sent, "left_out": look.left_out, "warnings": warnings}
+    emit({**answer, **value}, text, as_json)
+
+
+def examine(folder: Path, hidden: bool, secrets: bool) -> Survey:
+    """What is in the folder, unless it cannot or should not be published: said before anything is sent."""
+    from decentraspace.cli.folder import check_rules, refuse_secrets, refuse_unfit, survey
+
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is a file.", hint="Deploy the folder it is in.")
+    refuse_unfit(folder)
+    look = survey(folder, hidden=hidden)
+    if not look.files:
+        raise BadInput(
+            f"{folder} has no files to publish.",
+            hint="Files whose name begins with a dot are left out; --include-hidden takes them along."
+            if look.left_out
+            else "Name the folder with the site.",
+        )
+    if not secrets:
+        refuse_secrets(folder, look)
+    check_rules(folder)
+    return look
+
+
+def listed(paths: list[str]) -> str:
+    from decentraspace.cli.folder import named
+
+    return named(paths)
+
+
+def interrupted() -> NoReturn:
+    """Ctrl-C during the upload."""
+    from decentraspace.cli.transfer import KEPT
+
+    click.echo(f"Interrupted. {KEPT}", err=True)
+    sys.exit(EXIT_INTERRUPTED)
+
+
+def check_room(api: Api, saved: Saved, label: str, look: Survey) -> int:
+    """PaymentRequired for what the node would refuse after the upload; bytes it takes in one request.
+
+    Only what is certain is refused here: the node counts again.
+    """
+    from decentraspace.records.schema import site_id
+
+    tier = api.get("/auth/tier/")
+    limits, used = tier["limits"], tier["used"]
+    if used["sites"] >= limits["sites"] or used["bytes"] + look.bytes > limits["bytes"]:
+        others = [s for s in all_sites(api) if s["site"] != site_id(saved.address, label)]
+        names = sorted({s["label"] for s in others})
+        if len(names) >= limits["sites"]:
+            raise PaymentRequired(
+                f"The {tier['tier']} tier of this node has room for {limits['sites']} site(s), "
+                f"and you have {listed(names)}.",
+                hint=f"Deploy with --site {names[0]}, at another node, or ask the operator for the paid tier."
+                if names
+                else "Deploy at another node, or ask the operator for the paid tier.",
+            )
+        total = sum({s["root"]: s["size"] for s in others}.values()) + look.bytes
+        if total > limits["bytes"]:
+            raise PaymentRequired(
+                f"The {tier['tier']} tier of this node stores {size_of(limits['bytes'])}; "
+                f"with this deploy it would be {size_of(total)}.",
+                hint="Make the site smaller, or ask the operator for the paid tier.",
+            )
+    return int(limits["upload_bytes"])
+
+
+def all_sites(api: Api) -> list[dict[str, Any]]:
+    """Newest version of every site and channel of the wallet that is logged in, as the node knows them."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = api.get("/hosting/status/", cursor=cursor)
+        found += page["sites"]
+        cursor = page["next"]
+        if not cursor:
+            return found
+
+
+def same(head: dict[str, Any], root: bytes) -> bool:
+    """Whether the head shows this content, and this node has all of it."""
+    from decentraspace.content import cid as cids
+
+    return bool(head["held_here"]) and cids.parse(head["root"]) == root
+
+
+def unchanged(head: dict[str, Any]) -> dict[str, Any]:
+    """A deploy's answer for a version that is there already; without a receipt, as none was asked for."""
+    fields = ("site", "host", "channel", "seq", "root", "manifest", "urls")
+    return {**{f: head[f] for f in fields}, "holders": [h["peer_id"] for h in head["holders"]]}
 
 
 def slug(name: str) -> str:
@@ -72,22 +209,21 @@ def slug(name: str) -> str:
     return plain or "site"
 
 
-def total_of(folder: Path, quiet: bool) -> int | None:
-    """Bytes of all files, for the bar; None when nobody looks at one."""
-    if quiet or not sys.stderr.isatty():
-        return None
-    return sum(
-        os.lstat(os.path.join(here, name)).st_size for here, _, files in os.walk(folder) for name in files
-    )
-
-
-def publish(api: Api, saved: Saved, root: Entry, label: str, channel: str, folder: Path) -> Any:
-    """Sign the next version and have it taken; uploads again what was collected meanwhile."""
+def publish(
+    api: Api,
+    saved: Saved,
+    root: Entry,
+    label: str,
+    channel: str,
+    folder: Path,
+    head: dict[str, Any] | None,
+    hidden: bool,
+) -> Any:
+    """Sign the version after `head` and have it taken; uploads again what was collected meanwhile."""
     from decentraspace.cli.client import ApiProblem
     from decentraspace.cli.transfer import transfer
 
     for attempt in range(_TRIES):
-        head = current(api, saved, label, channel)
         record = sign_next(
             saved,
             label,
@@ -104,22 +240,23 @@ def publish(api: Api, saved: Saved, root: Entry, label: str, channel: str, folde
             if attempt == _TRIES - 1 or error.reason not in ("missing-blocks", "stale-sequence"):
                 raise
             if error.reason == "missing-blocks":
-                again = transfer(api, folder, lambda amount: None)
+                again = transfer(api, folder, lambda amount: None, hidden=hidden)
                 if again.root.cid != root.cid:
                     raise Conflict(f"{folder} changed during the deploy.", hint="Deploy again.") from error
+        head = current(api, saved, label, channel, versions=1)
     raise Conflict(
         "The site is being published from elsewhere at the same time.", hint="Run the command again."
     )
 
 
-def current(api: Api, saved: Saved, label: str, channel: str) -> dict[str, Any] | None:
-    """The newest version the node knows, or None."""
+def current(api: Api, saved: Saved, label: str, channel: str, versions: int = 100) -> dict[str, Any] | None:
+    """The newest version the node knows, or None; `versions`: how many its history has at most."""
     from decentraspace.cli.client import ApiProblem
     from decentraspace.records.schema import site_id
 
     try:
         head: dict[str, Any] = api.get(
-            "/hosting/status/", site=site_id(saved.address, label), channel=channel
+            "/hosting/status/", site=site_id(saved.address, label), channel=channel, limit=versions
         )
     except ApiProblem as error:
         if error.document.get("status") == 404:

@@ -10,9 +10,16 @@ from typing import Any, TypeVar
 
 import click
 
+from decentraspace.units import size_of as size_of
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+hidden_option: Callable[[F], F] = click.option(
+    "--include-hidden", is_flag=True, help="Take along files and folders whose name begins with a dot."
+)
 
 
 def emit(value: Any, text: str, as_json: bool) -> None:
@@ -30,12 +37,10 @@ def table(rows: Sequence[tuple[str, ...]], headers: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def size_of(size: int) -> str:
-    amount, units = float(size), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while amount >= 1000 and unit != "TB":
-        amount, unit = amount / 1000, next(units)
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+def note(text: str, quiet: bool) -> None:
+    """A remark on standard error, which no script reads."""
+    if not quiet:
+        click.echo(text, err=True)
 
 
 @contextmanager

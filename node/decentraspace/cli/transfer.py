@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from decentraspace.cli.folder import SHOWN
 from decentraspace.content import car
 from decentraspace.content import cid as cids
 from decentraspace.content.importer import CHUNK, Entry, FileTree, add_path
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 _BATCH_BYTES, _BATCH_BLOCKS = 4 * 1024 * 1024, 2000  # asked about at once
 _WAITING = 2  # batches between two threads
 _PIECE = 512 * 1024  # bytes sent at once
-_REQUEST = 512 * 1024 * 1024  # bytes per request, which a node's limit of an upload must allow
+_REQUEST = 512 * 1024 * 1024  # bytes per request at most
 _TRIES = 4
+_END = 5.0  # seconds that the other threads have to notice an interruption
+KEPT = "What was sent is kept: run the command again, and it goes on from there."
 
 _UPLOAD = "/storage/upload/"
 _Batch = list[tuple[bytes, bytes]]  # (CID, block)
@@ -40,18 +43,30 @@ class Done(NamedTuple):
     sent: int
 
 
-def transfer(api: Api, folder: Path, progress: Callable[[int], None]) -> Done:
+def transfer(
+    api: Api,
+    folder: Path,
+    progress: Callable[[int], None],
+    *,
+    hidden: bool = False,
+    request_most: int = _REQUEST,
+) -> Done:
     """Bring `folder` to the node. A connection that breaks is taken up again where it broke.
 
-    `progress` is told of bytes hashed. Errors: those of `add_path`, and what the node refuses with.
+    `progress` is told of bytes hashed. `request_most`: bytes that the node takes in one request.
+    Errors: those of `add_path`, and what the node refuses with.
     """
     api.log_in()
+    # A block may go beyond it, and each has some bytes around it.
+    request = max(1, min(_REQUEST, request_most - 2 * CHUNK - request_most // 16))
     for attempt in range(1, _TRIES + 1):
         try:
-            return _Pipeline(api, folder, progress).run()
-        except Unavailable:
-            if attempt == _TRIES or not api.connected:
+            return _Pipeline(api, folder, progress, hidden, request).run()
+        except Unavailable as error:
+            if not api.connected:
                 raise
+            if attempt == _TRIES:
+                raise Unavailable(f"The node at {api.node} stopped answering.", hint=KEPT) from error
             progress = _silent  # the bar has seen these bytes
             time.sleep(attempt)
     raise AssertionError("unreachable")
@@ -66,8 +81,11 @@ class _Stopped(Exception):
 
 
 class _Pipeline:
-    def __init__(self, api: Api, folder: Path, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, api: Api, folder: Path, progress: Callable[[int], None], hidden: bool, request: int
+    ) -> None:
         self._api, self._folder, self._progress = api, folder, progress
+        self._hidden, self._request = hidden, request
         self._hashed: queue.Queue[Any] = queue.Queue(_WAITING)
         self._missing: queue.Queue[Any] = queue.Queue(_WAITING)
         self._stop = threading.Event()
@@ -88,14 +106,14 @@ class _Pipeline:
             blocks = self._take(self._missing)
             first = next(blocks, None)
             while first is not None:  # a request is begun only when there is something to send
-                pieces = _Pieces(first, blocks)
+                pieces = _Pieces(first, blocks, self._request)
                 self._api.stream(_UPLOAD, iter(pieces), "application/vnd.ipld.car", blocks="1")
                 self._sent += pieces.sent
                 first = next(blocks, None)
         finally:
             self._stop.set()
             for thread in threads:
-                thread.join()
+                thread.join(_END)  # one may be waiting for a node that does not answer
         if self._root is None:
             raise AssertionError("the hashing thread ended without a root")
         return Done(self._root, self._blocks, self._sent)
@@ -169,7 +187,7 @@ class _Pipeline:
                 os.close(descriptor)
             return tree.finish()
 
-        self._root = add_path(self._folder, sink, add=add)
+        self._root = add_path(self._folder, sink, add=add, hidden=self._hidden, shown=SHOWN)
         self._blocks = len(seen)
         if batch:
             self._put(self._hashed, batch)
@@ -192,10 +210,10 @@ def _read(descriptor: int) -> bytes:
 
 
 class _Pieces:
-    """One request's body out of a stream of blocks; it ends after _REQUEST bytes."""
+    """One request's body out of a stream of blocks; it ends after `most` bytes, give or take a block."""
 
-    def __init__(self, first: tuple[bytes, bytes], blocks: Iterator[tuple[bytes, bytes]]) -> None:
-        self._first, self._blocks = first, blocks
+    def __init__(self, first: tuple[bytes, bytes], blocks: Iterator[tuple[bytes, bytes]], most: int) -> None:
+        self._first, self._blocks, self._most = first, blocks, most
         self.sent = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -210,5 +228,5 @@ class _Pieces:
             if size >= _PIECE:
                 yield b"".join(parts)
                 parts, size = [], 0
-            block = next(self._blocks, None) if self.sent < _REQUEST else None
+            block = next(self._blocks, None) if self.sent < self._most else None
         yield b"".join(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
@@ -154,11 +154,13 @@ def add_path(
     on_bytes: Callable[[int], None] | None = None,
     add: Callable[[Path], Entry] | None = None,
     hidden: bool = True,
+    shown: Collection[str] = (),
 ) -> Entry:
     """A file, symlink or folder on this machine, and everything in it.
 
     Symlinks are kept as symlinks, never followed. `add` replaces how one regular file is added.
-    `hidden=False` leaves out what starts with a dot inside folders, as `ipfs add -r` does without `-H`.
+    `hidden=False` leaves out what starts with a dot inside folders, as `ipfs add -r` does without `-H`,
+    but for the names in `shown`.
     NotFound, or BadInput for sockets, devices, names that are not UTF-8 and what may not be read.
     """
 
@@ -177,7 +179,11 @@ def add_path(
         if not stat.S_ISDIR(mode):
             raise BadInput(f"{here} is neither a file nor a folder nor a symlink")
         with os.scandir(here) as found:
-            names = sorted(check_name(e.name) for e in found if hidden or not e.name.startswith("."))
+            names = sorted(
+                check_name(e.name)
+                for e in found
+                if hidden or not e.name.startswith(".") or e.name in shown
+            )
         return add_directory({name: visit(here / name, depth + 1) for name in names}, sink)
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +50,13 @@ class Scan:
         return len(source) if isinstance(source, bytes) else source.length
 
 
-def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None, hidden: bool = True) -> Scan:
+def scan_path(
+    path: Path,
+    *,
+    on_bytes: Callable[[int], None] | None = None,
+    hidden: bool = True,
+    shown: Collection[str] = (),
+) -> Scan:
     """Hash everything below `path` once, as `add_path` reads it. Holds one chunk and the inner nodes."""
     blocks: dict[bytes, bytes | LeafSource] = {}
     buffer = memoryview(bytearray(CHUNK))
@@ -82,5 +88,5 @@ def scan_path(path: Path, *, on_bytes: Callable[[int], None] | None = None, hidd
             os.close(descriptor)
         return tree.finish()
 
-    root = add_path(path, keep, add=add, hidden=hidden)
+    root = add_path(path, keep, add=add, hidden=hidden, shown=shown)
     return Scan(root, blocks)
