@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -122,8 +123,11 @@ def test_secrets_by_content(
     assert secrets(tmp_path / "site") == []
     (tmp_path / "site" / "tls.pem").write_bytes(pem())
     (tmp_path / "site" / "server.key").write_bytes(b"some text before\n" + pem())
-    (tmp_path / "site" / "my-wallet.json").write_text(_keystore())
+    (tmp_path / "site" / "my-wallet.json").write_text(
+        json.dumps(Account.encrypt(KEY, "open sesame", iterations=2))
+    )
     assert run("login", "--node", served.url, "--key-stdin", "--json", stdin=KEY).code == 0
+    assert run("sites").code == 0
     home = Path(environment["DECENTRASPACE_HOME"])
     (tmp_path / "site" / "session.json").write_bytes((home / "session.json").read_bytes())
     (tmp_path / "site" / "tokens.json").write_bytes((home / "tokens.json").read_bytes())
@@ -134,12 +138,6 @@ def test_secrets_by_content(
     assert "--include-secrets" in line
     assert served.node.blocks.stats().blocks == 0
     assert "live" in run("deploy", tmp_path / "site", "--include-secrets").out
-
-
-def _keystore() -> str:
-    import json
-
-    return json.dumps(Account.encrypt(KEY, "open sesame", iterations=2))
 
 
 @pytest.mark.parametrize(
