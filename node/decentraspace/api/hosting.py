@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time as clock
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from decentraspace.api.auth import RECORD_MOST, decode_base64
 from decentraspace.api.routing import Call, RouteTable
 from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
+from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
@@ -24,6 +26,7 @@ from decentraspace.records.verdict import RecordRefused
 
 table = RouteTable()
 _SITE = re.compile(r"[a-z2-7]{16}")
+_CURSOR = re.compile(r"[0-9]{1,16}(\.[a-z2-7]{1,150})?")
 _PAGE = 100
 
 
@@ -77,7 +80,16 @@ async def deploy(call: Call) -> DeployAnswer:
     """
     record = decode_base64(call.body.record, "record")
     _check_scope(call, record)
-    done = await call.node.hosting.deploy(call.owner, record)
+    try:
+        done = await call.node.hosting.deploy(call.owner, record)
+    except BlockMissing as error:
+        # Collected in the midst of it. A client sends again what is named, whenever that was found out.
+        raise Conflict(
+            "Blocks of the site are not here any more",
+            hint="Upload the blocks named in `missing`, then deploy again.",
+            slug="missing-blocks",
+            missing=[cids.to_text(error.cid)],
+        ) from error
     head = done.head
     return DeployAnswer(
         head.site_id,
@@ -124,7 +136,12 @@ class StatusQuery:
     )
     channel: str = attr("`production`, or a preview's name.", PRODUCTION, most=32)
     limit: int = attr("Versions or sites to list at most.", _PAGE, least=1, most=1000)
-    cursor: str = attr("From `next` of the page before.", "", most=40)
+    cursor: str = attr(
+        "From `next` of the page before. Of versions a number will do, too: those below it follow.",
+        "",
+        most=200,
+    )
+    seq: int | None = attr("With `site`: only the versions of this number.", None, least=1, most=2**53 - 1)
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,13 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class SiteAnswer:
+class Usage:
+    requests: int = attr("Requests answered.")
+    bytes: int = attr("Bytes of their bodies.")
+
+
+@dataclass(frozen=True)
+class SiteBrief:
     site: str = attr("Site id.")
     label: str = attr("Its label.")
     host: str = attr("First label of its host name.")
@@ -160,17 +183,27 @@ class SiteAnswer:
     size: int = attr("Bytes of its files.")
     created: datetime = attr("When the current version was signed.")
     urls: dict[str, str] = attr("Where it is served by this node.")
-    held_here: bool | None = attr("Whether this node holds a full copy.", None)
-    holders: list[Holder] | None = attr("Nodes known to hold a full copy.", None)
-    channels: list[str] | None = attr("Channels of the site.", None)
-    history: list[Version] | None = attr("Versions, newest first.", None)
+
+
+@dataclass(frozen=True)
+class SiteAnswer(SiteBrief):
+    held_here: bool = attr("Whether this node holds a full copy.")
+    uptime: int | None = attr(
+        "Seconds for which this node has held the current version's content, as its receipt says; null when "
+        "it does not. How often visitors were answered it does not say."
+    )
+    holders: list[Holder] = attr("Nodes known to hold a full copy.")
+    channels: list[str] = attr("Channels of the site.")
+    usage: Usage = attr("What this node's gateway has served of the site, all channels, since its set-up.")
+    history: list[Version] = attr("Versions, newest first.")
+    next: str | None = attr("`cursor` of the next page of versions; null after the last.")
 
 
 @dataclass(frozen=True)
 class SitesAnswer:
     """One's own sites, one entry per site and channel."""
 
-    sites: list[SiteAnswer] = attr("Sorted by site id.")
+    sites: list[SiteBrief] = attr("Sorted by site id.")
     next: str | None = attr("`cursor` of the next page; null after the last.")
 
 
@@ -193,23 +226,67 @@ async def status(call: Call) -> SiteAnswer | SitesAnswer:
     query: StatusQuery = call.query
     if query.site is None:
         return await trio.to_thread.run_sync(_own, call, query)
-    found = await call.node.hosting.status(_site_of(call, query.site), check_channel(query.channel))
-    history = await trio.to_thread.run_sync(
-        call.node.records.history, found["site"], query.channel, query.limit
+    site = await trio.to_thread.run_sync(_site_of, call, query.site)
+    found = await call.node.hosting.status(site, check_channel(query.channel))
+    return await trio.to_thread.run_sync(_answer, call, query, found)
+
+
+def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer:
+    site, node = found["site"], call.node
+    versions = node.records.history(
+        site, query.channel, query.limit + 1, seq=query.seq, below=_below(query.cursor)
     )
+    holders = [
+        Holder(h["peer_id"], h["bytes"], datetime.fromisoformat(h["created"]), h["receipt"])
+        for h in found["holders"]
+    ]
     return SiteAnswer(
         **{k: found[k] for k in ("site", "label", "host", "owner", "channel", "seq", "root", "manifest")},
         size=found["size"],
         created=datetime.fromisoformat(found["created"]),
         urls=found["urls"],
         held_here=found["held_here"],
-        holders=[
-            Holder(h["peer_id"], h["bytes"], datetime.fromisoformat(h["created"]), h["receipt"])
-            for h in found["holders"]
-        ],
+        uptime=_uptime(call, found, holders),
+        holders=holders,
         channels=found["channels"],
-        history=[_version(h) for h in history],
+        usage=Usage(*node.usage.totals(site)),
+        history=[_version(v) for v in versions[: query.limit]],
+        next=_next(versions, query.limit),
     )
+
+
+def _below(cursor: str) -> tuple[int, bytes] | None:
+    """What `RecordStore.history` is asked for."""
+    if not cursor:
+        return None
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None:
+        raise BadInput("cursor is not from `next` of a page before, nor a version's number")
+    number, _, last = cursor.partition(".")
+    return (int(number), cids.parse(last)) if last else (int(number) - 1, b"")
+
+
+def _next(versions: list[SiteHead], limit: int) -> str | None:
+    """`versions`: those of the page, and one more if there is one."""
+    if len(versions) <= limit:
+        return None
+    last, following = versions[limit - 1], versions[limit]
+    if following.seq < last.seq:
+        return str(last.seq)
+    return f"{last.seq}.{cids.to_text(last.cid)}"  # a number may have been used twice
+
+
+def _uptime(call: Call, found: dict[str, Any], holders: list[Holder]) -> int | None:
+    key, records = call.node.key, call.node.records
+    own = next((holder for holder in holders if holder.peer_id == key.peer_id), None)
+    if own is None or not found["held_here"]:
+        return None
+    since = int(own.created.timestamp())
+    # The receipt of what was deployed here is signed again when other holders turn up. The record itself
+    # was stored when all of the content was here, and only then.
+    manifest = cids.parse(found["manifest"])
+    stored = records.seen(manifest) if records.sponsor(manifest) == key.public else None
+    return max(int(clock.time()) - min(since, stored or since), 0)
 
 
 def _version(head: SiteHead) -> Version:
@@ -226,13 +303,16 @@ def _version(head: SiteHead) -> Version:
 
 
 def _site_of(call: Call, text: str) -> str:
-    """A site id of what people write: the id, a host, a URL's host, a label of their own."""
+    """A site id of what people write: the id, a host, a URL's host, a label of their own. Blocking."""
     first = text.lower().removeprefix("http://").removeprefix("https://").partition(".")[0]
     _, marker, last = first.rpartition("--")
     if marker and _SITE.fullmatch(last):
         return last
     if _SITE.fullmatch(first):
-        return first
+        # It may be a label, too. An id that is known here goes first: the host names any site without doubt.
+        own = site_id(call.owner, first) if call.session else first
+        records = call.node.records
+        return own if not records.channels(first) and records.channels(own) else first
     check_label(first)
     if call.session is None:
         raise Unauthorized(
@@ -259,8 +339,8 @@ def _own(call: Call, query: StatusQuery) -> SitesAnswer:
     return SitesAnswer([_brief(call, head) for head in heads], heads[-1].site_id if more else None)
 
 
-def _brief(call: Call, head: SiteHead) -> SiteAnswer:
-    return SiteAnswer(
+def _brief(call: Call, head: SiteHead) -> SiteBrief:
+    return SiteBrief(
         head.site_id,
         head.label,
         f"{head.label}--{head.site_id}",

@@ -317,9 +317,11 @@ class RecordStore:
         `seq`: only those of this number, of which there may be several. `below`: those behind this number
         and record CID; with an empty CID, from this number on.
         """
-        condition, arguments = "", []
+        condition = ""
+        arguments: list[int | bytes] = []
         if seq is not None:
-            condition, arguments = "AND seq = ? ", [seq]
+            condition = "AND seq = ? "
+            arguments = [seq]
         if below is not None:
             condition += "AND seq <= ? AND (seq < ? OR cid > ?) "
             arguments += [below[0], *below]
