@@ -105,3 +105,26 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def command(
+    home: Path, *arguments: object, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, with nobody's settings but these."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DECENTRASPACE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "decentraspace", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=home,
+        env={
+            **kept,
+            "HOME": str(home),
+            "DECENTRASPACE_HOME": str(home / "sessions"),
+            "COLUMNS": "100",
+            **variables,
+        },
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from decentraspace import __version__
 from decentraspace.api.services import NodeServices
+from decentraspace.plugins.manager import HookResult
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -21,6 +22,7 @@ class Metrics:
     def __init__(self, node: NodeServices) -> None:
         self.registry = CollectorRegistry()
         self.peers = 0
+        self.storage: Sequence[HookResult] = ()  # what storage plugins say of the places they copy to
         self._requests = Counter(
             "decentraspace_api_requests",
             "Requests answered.",
@@ -74,9 +76,26 @@ class _Stores(Collector):
         for kind, count in self._node.records.counts().items():
             records.add_metric([kind], count)
         yield records
+        yield from _places(self._metrics.storage)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])
         info.add_metric([__version__, self._node.rules.name, self._node.key.peer_id], 1)
         yield info
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
+
+
+def _places(found: Sequence[HookResult]) -> Iterator[Metric]:
+    """By plugin, from the hook `storage_status`."""
+    for name, text in (
+        ("reachable", "Whether the place a plugin copies to answers."),
+        ("pinned", "DAGs copied there."),
+        ("queued", "DAGs to be copied there."),
+        ("failed", "DAGs that could not be copied there."),
+    ):
+        family = GaugeMetricFamily(f"decentraspace_storage_{name}", text, labels=["plugin", "service"])
+        for result in found:
+            if name in result.value:
+                family.add_metric([result.plugin, result.value["service"]], int(result.value[name]))
+        if family.samples:
+            yield family

@@ -48,6 +48,7 @@ async def prometheus(call: Call) -> Reply:
     """Metrics in Prometheus' text format"""
     found = call.shared.metrics
     found.peers = (await call.node.ready()).get("peers", 0)
+    found.storage = await call.node.plugins.call("storage_status")
     page = await trio.to_thread.run_sync(found.render)
     return Reply(page, 200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

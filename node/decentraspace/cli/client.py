@@ -108,6 +108,14 @@ def load() -> Saved:
     return saved
 
 
+def last_node() -> str | None:
+    """Where one logged in last, even if that login has run out."""
+    try:
+        return str(json.loads(_path().read_text())["node"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def forget() -> bool:
     """Remove session key and tokens; whether there were any."""
     there = _path().exists()

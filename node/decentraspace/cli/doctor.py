@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from decentraspace.cli import running
+from decentraspace.cli.options import config_option, data_dir_option, load_config
 from decentraspace.cli.output import emit, json_option, size_of
 from decentraspace.errors import DecentraSpaceError
 
@@ -30,9 +32,10 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@config_option
+@data_dir_option
 @json_option
-def doctor(config_path: Path | None, as_json: bool) -> None:
+def doctor(config_path: Path | None, data_dir: str | None, as_json: bool) -> None:
     """Check configuration, data folder, key, disk, ports, clock and the running node. Exit code 2 if anything is wrong.
 
     \b
@@ -40,7 +43,7 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
       decentraspace doctor
       decentraspace doctor --config /etc/decentraspace.toml --json
     """
-    findings = examine(config_path)
+    findings = examine(config_path, data_dir)
     marks = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
     lines = [
         f"{marks[f.state]} {f.check}: {f.detail}" + (f"\n        {f.mend}" if f.mend else "")
@@ -52,40 +55,53 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
         sys.exit(2)
 
 
-def examine(config_path: Path | None) -> list[Finding]:
-    from decentraspace.config import default_path, load
+def examine(config_path: Path | None, data_dir: str | None = None) -> list[Finding]:
+    from decentraspace.config import default_path
 
-    path = config_path or default_path()
     try:
-        config = load(path)
+        config = load_config(config_path, data_dir)
     except DecentraSpaceError as error:
         return [Finding("configuration", "wrong", str(error), error.hint or "Correct the file.")]
+    path = config_path or default_path(data_dir)
     where = str(path) if path else "defaults; there is no configuration file"
-    running = _running(config)
-    checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock]
+    node = _running(config)
+    checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock, _reach]
     return [
         Finding("configuration", "ok", where),
         *(check(config) for check in checks),
-        *([running] if running else _ports(config)),
+        *([node, *_storage(config)] if node else _ports(config)),
     ]
 
 
 def _running(config: Config) -> Finding | None:
     """The node of this configuration, if it runs."""
-    import httpx
-
-    try:
-        answer = httpx.get(
-            f"http://{_local(config.api.host)}:{config.api.port}/readyz", timeout=3, trust_env=False
-        )
-        facts = answer.json()
-        peer = facts["peer_id"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+    facts = running.facts(config)
+    if facts is None:
         return None
-    if not facts.get("peers"):
+    if not facts["ready"]:
+        return Finding("node", "wrong", f"runs as {facts['peer_id']}, but {facts['detail']}", facts["hint"])
+    if not facts["peers"]:
         mend = "Name a peer in network.bootstrap, or wait for one on the local network."
-        return Finding("node", "warning", f"runs as {peer}, but has no peers", mend)
-    return Finding("node", "ok", f"runs as {peer} with {facts['peers']} peer(s)")
+        return Finding("node", "warning", f"runs as {facts['peer_id']}, but has no peers", mend)
+    return Finding("node", "ok", f"runs as {facts['peer_id']} with {facts['peers']} peer(s)")
+
+
+def _storage(config: Config) -> list[Finding]:
+    """Where plugins keep copies, as the running node sees it."""
+    found = []
+    for place in running.storage(config):
+        state = "ok" if place.reachable and not place.failed else "warning"
+        mend = "" if state == "ok" else "`decentraspace plugins` and the node's log say more."
+        found.append(Finding(f"storage of {place.plugin}", state, running.described(place), mend))
+    return found
+
+
+def _reach(config: Config) -> Finding:
+    from decentraspace import reach
+
+    if trouble := reach.trouble(config):
+        return Finding("reach", "warning", *trouble)
+    return Finding("reach", "ok", f"others fetch from {reach.announced_gateway(config)}")
 
 
 def _folder(config: Config) -> Finding:
@@ -165,7 +181,3 @@ def _port(setting: str, host: str, port: int) -> Finding:
                 f"Stop what uses it, or change {setting}.",
             )
     return Finding(setting, "ok", f"{host}:{port} is free")
-
-
-def _local(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from decentraspace.cli.options import data_dir_option, key_passphrase
 from decentraspace.cli.output import emit, json_option, size_of
 from decentraspace.errors import BadInput, Conflict
 
@@ -26,12 +27,7 @@ quota = {quota}
 
 
 @click.command()
-@click.option(
-    "--data-dir",
-    default="~/.decentraspace",
-    show_default=True,
-    help="Folder that holds everything the node keeps.",
-)
+@data_dir_option
 @click.option("--name", help="Name shown to people.")
 @click.option("--operator", help="Your wallet (0x…): it may administer the node.")
 @click.option("--quota-gb", type=click.IntRange(1, 1_000_000), help="Gigabytes of content kept at most.")
@@ -39,7 +35,7 @@ quota = {quota}
 @click.option("--force", is_flag=True, help="Replace a configuration that is there.")
 @json_option
 def init(
-    data_dir: str,
+    data_dir: str | None,
     name: str | None,
     operator: str | None,
     quota_gb: int | None,
@@ -47,7 +43,9 @@ def init(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a configuration for a node.
+    """Write a configuration for a node, and make its key.
+
+    The key is encrypted where DECENTRASPACE_KEY_PASSPHRASE is set, which `run` then needs as well.
 
     \b
     Examples:
@@ -56,11 +54,11 @@ def init(
     """
     import platform
 
-    from decentraspace.config import load
+    from decentraspace.config import NodeConfig, load
     from decentraspace.identity.ethereum import parse_address
     from decentraspace.identity.keys import NodeKey
 
-    folder = Path(data_dir).expanduser()
+    folder = Path(data_dir or NodeConfig().data_dir).expanduser()
     path = folder / "config.toml"
     if path.exists() and not force:
         raise Conflict(f"{path} is there already.", hint="Edit it, or use --force to replace it.")
@@ -94,11 +92,15 @@ def init(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(text, "utf-8")
-    load(fresh, environ={})
+    try:
+        load(fresh, environ={})
+        key = NodeKey.load_or_create(folder / "node.key", key_passphrase())
+    except BaseException:
+        fresh.unlink()
+        raise
     fresh.rename(path)
-    key = NodeKey.load_or_create(folder / "node.key", None)
     value = {"config": str(path), "peer_id": key.peer_id, "quota": quota}
     text = f"Wrote {path} for node {key.peer_id}, which keeps up to {size_of(quota)}.\nStart it with: decentraspace run"
-    if data_dir != "~/.decentraspace":
+    if data_dir:
         text += f" --config {path}"
     emit(value, text, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ def login(
     from decentraspace.identity import delegation
     from decentraspace.identity.ethereum import checksum_address
 
-    url = node or _last_node() or client.DEFAULT_NODE
+    _check_scope(scope)
+    url = node or client.last_node() or client.DEFAULT_NODE
     with client.Api(url) as api:
         challenge = api.get("/auth/login/")
         account = _account(keystore, key_stdin)
@@ -76,6 +78,8 @@ def login(
         )
         from eth_account.messages import encode_defunct
 
+        if not as_json:
+            click.echo(f"Your wallet signs this text:\n\n{message}\n", err=True)
         signature = bytes(account.sign_message(encode_defunct(text=message)).signature)
         saved = client.Saved(
             node=url,
@@ -100,8 +104,7 @@ def login(
         "message": message,
         "session": str(path),
     }
-    text = f"The wallet signed:\n\n{message}\n\nLogged in as {saved.owner} at {url}. The session is kept in {path}."
-    emit(value, text, as_json)
+    emit(value, f"Logged in as {saved.owner} at {url}. The session is kept in {path}.", as_json)
 
 
 @click.command()
@@ -119,13 +122,13 @@ def logout(as_json: bool) -> None:
     emit({"forgotten": there}, "Logged out." if there else "Nobody was logged in.", as_json)
 
 
-def _last_node() -> str | None:
-    from decentraspace.cli import client
-
-    try:
-        return str(json.loads((client.home() / "session.json").read_text())["node"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _check_scope(scope: str) -> None:
+    """Before anybody types a key for nothing."""
+    if scope != "*" and not re.fullmatch(r"[a-z2-7]{16}", scope):
+        raise BadInput(
+            f"--scope is a site id (16 letters and digits) or *, not {scope[:80]!r}",
+            hint="Site ids stand after the -- in a site's host; `decentraspace sites --json` lists yours.",
+        )
 
 
 def _account(keystore: Path | None, key_stdin: bool) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from decentraspace import __version__
+from decentraspace.cli.options import config_option, data_dir_option, load_config, plugins_dir_option
 from decentraspace.errors import DecentraSpaceError, in_words
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
@@ -52,32 +54,58 @@ class LazyGroup(click.Group):
     """Knows the built-in commands by name; asks plugins only for others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_MODULES)
+        return sorted([*_MODULES, *_listed_plugin_commands(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _MODULES:
             module = importlib.import_module(f"decentraspace.cli.{_MODULES[cmd_name]}")
             command: click.Command = getattr(module, cmd_name if cmd_name != "plugins" else "plugins_command")
             return command
-        return _plugin_commands().get(cmd_name)
+        return _plugin_commands(ctx).get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _SUMMARIES[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, _SUMMARIES[name]) for name in sorted(_MODULES)])
+        if found := _listed_plugin_commands(ctx):
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, found[name].get_short_help_str(80)) for name in sorted(found)])
 
 
-def _plugin_commands() -> dict[str, click.Command]:
-    from decentraspace.config import default_path, load
+def _plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
+    from decentraspace import log
+    from decentraspace.config import LogConfig
     from decentraspace.plugins import PluginManager
 
-    manager = PluginManager(load(default_path()).plugins)
+    log.configure(LogConfig(level="error"))
+    chosen = {name: ctx.params.get(name) for name in ("config_path", "data_dir", "plugins_dir")}
+    manager = PluginManager(load_config(**chosen).plugins)
     manager.load_blocking()
     return {command.name or "": command for command in manager.cli_commands(_MODULES)}
 
 
+def _listed_plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
+    """For the help, which must be there also where plugins or the configuration are broken, and be quick where
+    no plugin adds commands: most do not, and their source never names the hook."""
+    from decentraspace.cli.extensions import any_names
+
+    try:
+        directory = ctx.params.get("plugins_dir") or _plugins_directory(ctx)
+        return _plugin_commands(ctx) if any_names(b"cli_commands", directory) else {}
+    except DecentraSpaceError as error:
+        click.echo(f"Plugins are not listed: {in_words(error)}", err=True)
+        return {}
+
+
+def _plugins_directory(ctx: click.Context) -> str:
+    return load_config(ctx.params.get("config_path"), ctx.params.get("data_dir")).plugins.directory
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="decentraspace")
-def cli() -> None:
+@config_option
+@data_dir_option
+@plugins_dir_option
+def cli(config_path: Path | None, data_dir: str | None, plugins_dir: str | None) -> None:
     """Host the web together: run a node, or publish a site at any of them.
 
     \b

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import click
 
+from decentraspace.cli.options import config_option, data_dir_option, load_config, plugins_dir_option
 from decentraspace.cli.output import emit, json_option, table
 
 
 @click.command("plugins")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file (TOML).")
-@click.option("--plugins-dir", help="Folder of one-file plugins to look into, too.")
+@config_option
+@data_dir_option
+@plugins_dir_option
 @json_option
-def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: bool) -> None:
-    """List plugins: name, version, hooks, health.
+def plugins_command(
+    config_path: Path | None, data_dir: str | None, plugins_dir: str | None, as_json: bool
+) -> None:
+    """List plugins: name, version, hooks, health, and the storage they keep copies in.
 
     Their health is that in the running node. Where none runs, or another folder is named, they are
     loaded here to see whether they can be.
@@ -26,14 +30,15 @@ def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: 
       decentraspace plugins --plugins-dir ./my-plugins --json
     """
     from decentraspace import log
-    from decentraspace.config import LogConfig, default_path, load
+    from decentraspace.cli.running import described, storage
+    from decentraspace.config import LogConfig
     from decentraspace.plugins import PluginManager
     from decentraspace.plugins.health import read_report
 
     log.configure(LogConfig(level="error"))
-    overrides = {"plugins": {"directory": plugins_dir}} if plugins_dir else None
-    config = load(config_path or default_path(), overrides=overrides)
-    found = read_report(config.data_dir) if overrides is None else None
+    config = load_config(config_path, data_dir, plugins_dir)
+    found = read_report(config.data_dir) if not plugins_dir else None
+    places = storage(config) if found is not None else []
     if found is None:
         manager = PluginManager(config.plugins)
         manager.load_blocking()
@@ -43,4 +48,9 @@ def plugins_command(config_path: Path | None, plugins_dir: str | None, as_json: 
     text = (
         table(rows, ("NAME", "VERSION", "HEALTH", "HOOKS", "ERROR")) if rows else "No plugins are installed."
     )
-    emit({"plugins": [asdict(info) for info in found]}, text, as_json)
+    text += "".join(f"\n\nStorage of {place.plugin}: {described(place)}" for place in places)
+    value = {
+        "plugins": [asdict(info) for info in found],
+        "storage": [place._asdict() for place in places],
+    }
+    emit(value, text, as_json)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-PASSPHRASE_VARIABLE = "DECENTRASPACE_KEY_PASSPHRASE"
+from decentraspace.cli.options import (
+    config_option,
+    data_dir_option,
+    key_passphrase,
+    load_config,
+    plugins_dir_option,
+)
 
 
 @click.command()
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file (TOML).")
-@click.option("--data-dir", help="Folder that holds everything the node keeps.")
-@click.option("--plugins-dir", help="Folder of one-file plugins to load besides the installed ones.")
+@config_option
+@data_dir_option
+@plugins_dir_option
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="How to log, on standard error.")
 def run(
     config_path: Path | None, data_dir: str | None, plugins_dir: str | None, log_format: str | None
@@ -35,16 +41,8 @@ def run(
 
     from decentraspace import log
     from decentraspace.app import run_node
-    from decentraspace.config import default_path, load
 
-    overrides: dict[str, dict[str, object]] = {}
-    if data_dir:
-        overrides.setdefault("node", {})["data_dir"] = data_dir
-    if plugins_dir:
-        overrides.setdefault("plugins", {})["directory"] = plugins_dir
-    if log_format:
-        overrides.setdefault("log", {})["format"] = log_format
-    config = load(config_path or default_path(data_dir), overrides=overrides)
+    more: dict[str, Any] = {"log": {"format": log_format}} if log_format else {}
+    config = load_config(config_path, data_dir, plugins_dir, **more)
     log.configure(config.log)
-    passphrase = os.environ.pop(PASSPHRASE_VARIABLE, "")
-    sys.exit(trio.run(run_node, config, passphrase.encode() or None))
+    sys.exit(trio.run(run_node, config, key_passphrase()))
