@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from decentraspace.cli.output import emit, json_option, size_of, table
 from decentraspace.errors import BadInput, NotFound, Unauthorized
+
+if TYPE_CHECKING:
+    from decentraspace.cli.client import Api
 
 _node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
 
@@ -126,18 +129,12 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
         head = current(api, saved, label, channel)
         if head is None:
             raise NotFound(f"You have no site {label} with channel {channel} that this node knows.")
-        versions = [v for v in head["history"] if "refused" not in v]
-        earlier = [
-            v
-            for v in versions
-            if (v["seq"] == seq if seq else v["seq"] < head["seq"] and v["root"] != head["root"])
-        ]
-        if not earlier:
+        old = _earlier(api, head, seq)
+        if old is None:
             raise NotFound(
                 f"There is no version {seq or 'before this one'} of {label}.",
                 hint=f"See `decentraspace status {label}`.",
             )
-        old = earlier[0]
         record = sign_next(
             saved,
             label,
@@ -150,6 +147,21 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
         )
         answer = api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()})
     emit(answer, f"Version {answer['seq']} of {label} shows what version {old['seq']} showed.", as_json)
+
+
+def _earlier(api: Api, head: dict[str, Any], seq: int | None) -> dict[str, Any] | None:
+    """Version `seq`, or the newest before `head` that showed something else; of those that count."""
+    wanted = {"seq": seq} if seq else {}
+    cursor = str(seq + 1 if seq else head["seq"])
+    while cursor:
+        page = api.get(
+            "/hosting/status/", site=head["site"], channel=head["channel"], cursor=cursor, **wanted
+        )
+        for version in page["history"]:
+            if "refused" not in version and (seq or version["root"] != head["root"]):
+                return dict(version)
+        cursor = page["next"]
+    return None
 
 
 @click.command()
@@ -198,7 +210,8 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
 
 
 def _name(site: str, node: str | None) -> tuple[str, str, Any]:
-    """(what to ask for, where, as whom): a bare label means a site of the wallet that is logged in."""
+    """(what to ask for, where, as whom): a bare label means a site of the wallet that is logged in. Whether
+    16 letters are a site's id or a label, the node finds out."""
     from decentraspace.cli import client
     from decentraspace.records.schema import check_label, site_id
 
