@@ -76,7 +76,7 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
     from decentraspace.cli import client
 
     if site is None:
-        url = node or client.DEFAULT_NODE
+        url = node or client.last_node() or client.DEFAULT_NODE
         with client.Api(url) as api:
             facts = api.get("/readyz")
         emit(
@@ -219,7 +219,7 @@ def _name(site: str, node: str | None) -> tuple[str, str, Any]:
         try:
             saved = client.load()
         except (Unauthorized, BadInput):
-            return site, node or client.DEFAULT_NODE, None
+            return site, node or client.last_node() or client.DEFAULT_NODE, None
         return site, node or saved.node, saved
     saved = client.load()
     return site_id(saved.address, check_label(site)), node or saved.node, saved
