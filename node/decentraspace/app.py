@@ -36,6 +36,7 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.network import providers
+from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.fetch import Fetcher, Provider
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
@@ -83,8 +84,11 @@ class Node:
             self._closing.callback(self.usage.close)
             self.uploads = UploadStore(data / "uploads", max_bytes=config.api.max_upload)
             self.plugins = PluginManager(config.plugins)
-            self.fetcher = Fetcher(self.blocks, self._providers, config.network.allow_private)
-            self.network = Network(config.network, self.key, self.records, self._on_accepted)
+            self.bitswap = self._make_bitswap()
+            self.fetcher = Fetcher(
+                self.blocks, self._providers, config.network.allow_private, exchange=self.bitswap
+            )
+            self.network = Network(config.network, self.key, self.records, self._on_accepted, self.bitswap)
             self.hosting = Hosting(
                 config,
                 self.key,
@@ -95,6 +99,7 @@ class Node:
                 publish=self.network.publish,
                 emit=self.plugins.call,
                 tier=self.sessions.tier,
+                connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._control = ControlServer(
                 data / "gateway.sock",
@@ -105,6 +110,14 @@ class Node:
             self.started = time.time()
             # Built without an error: keep everything open beyond this block.
             self._closing = self._closing.pop_all()
+
+    def _make_bitswap(self) -> Bitswap | None:
+        if not self.config.network.bitswap:
+            return None
+        # What the gateway would serve, and nothing else.
+        serves = self.blocks.has if self.config.gateway.open_relay else self.blocks.referenced
+        asked_first = {address.rpartition("/")[2] for address in self.config.network.ipfs_peers}
+        return Bitswap(self.blocks, serves, frozenset(asked_first))
 
     def close(self) -> None:
         self._closing.close()
@@ -185,7 +198,7 @@ class Node:
             gateway=reach.announced_gateway(config),
             addrs=tuple(addresses[:_ADDRESSES_MOST]),
             operator=parse_address(config.node.operator) if config.node.operator else None,
-            capacity=config.storage.quota,
+            capacity=config.storage.quota if self.hosting.shares.willing else 0,
             prices={},
             name=config.node.name,
             seq=now,

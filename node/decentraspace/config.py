@@ -70,6 +70,13 @@ class NetworkConfig:
         False, "Fetch content from private and loopback addresses; only for a network on one machine or LAN."
     )
     max_peers: int = _setting(100, "Connections kept at most.", 1, 10_000)
+    bitswap: bool = _setting(True, "Exchange blocks with IPFS peers (Kubo, Helia) over libp2p.")
+    ipfs_peers: tuple[str, ...] = _setting(
+        (), "IPFS peers to stay connected to and to ask for content.", most=16, form=forms.BOOTSTRAP
+    )
+    max_ipfs_peers: int = _setting(
+        32, "Connections kept at most with peers that are no nodes of this network.", 0, 10_000
+    )
     sync_interval: float = _setting(
         60.0, "Seconds between exchanges of record sets with a connected peer.", 0.1, 86400.0
     )

@@ -15,6 +15,7 @@ from multiaddr import Multiaddr
 
 from decentraspace.config import NetworkConfig, RecordsConfig
 from decentraspace.identity.keys import NodeKey
+from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.host import Network
 from decentraspace.network.swarm import listening, make_host
 from decentraspace.records.store import AddResult, RecordStore
@@ -61,6 +62,7 @@ class Factory:
         key: NodeKey | None = None,
         records: RecordsConfig | None = None,
         on_accepted: Callable[[AddResult], Any] | None = None,
+        bitswap: Bitswap | None = None,
         **settings: Any,
     ) -> Peer:
         store = RecordStore(self._folder / f"{name or len(self._stores)}.sqlite", RULES, records)
@@ -80,7 +82,7 @@ class Factory:
             "sync_interval": 600.0,
         }
         key = key or NodeKey.generate()
-        network = Network(NetworkConfig(**{**values, **settings}), key, store, note)
+        network = Network(NetworkConfig(**{**values, **settings}), key, store, note, bitswap)
         return Peer(key, store, network, accepted)
 
     def close(self) -> None:

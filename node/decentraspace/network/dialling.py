@@ -26,7 +26,8 @@ _DISCOVERED_MOST = 200
 
 
 class Dialler:
-    """`announced()` gives addresses out of the nodes' announcements: what strangers wrote."""
+    """`announced()` gives addresses out of the nodes' announcements: what strangers wrote; `members()` the
+    connected peers that are nodes of this network (all of them, if it is not given)."""
 
     def __init__(
         self,
@@ -34,21 +35,23 @@ class Dialler:
         peer_id: str,
         host: Any,
         announced: Callable[[], Awaitable[list[str]]],
+        members: Callable[[], list[Any]] | None = None,
     ) -> None:
+        self._members = members or host.get_connected_peers
         self._config, self._peer_id, self._host, self._announced = config, peer_id, host, announced
         self._discovered: OrderedDict[str, None] = OrderedDict()
 
     async def run(self, own: list[str]) -> None:
         """Until cancelled. `own`: addresses to tell the local network."""
         async with trio.open_nursery() as nursery:
-            for address in self._config.bootstrap:
+            for address in (*self._config.bootstrap, *self._config.ipfs_peers):
                 nursery.start_soon(self._keep, address)
             nursery.start_soon(self._fill_up)
             if self._config.mdns:
                 nursery.start_soon(self._discover, own)
 
     async def _keep(self, address: str) -> None:
-        """Stay connected to a bootstrap address."""
+        """Stay connected to an address the operator has named."""
         delay = _FIRST
         while True:
             if await self.dial(address):
@@ -60,7 +63,7 @@ class Dialler:
     async def _fill_up(self) -> None:
         while True:
             await trio.sleep(random.uniform(1.0, 3.0))  # noqa: S311 - jitter
-            if len(self._host.get_connected_peers()) >= min(_WANTED, self._config.max_peers):
+            if len(self._members()) >= min(_WANTED, self._config.max_peers):
                 continue
             local = list(self._discovered)
             others = await self._announced()

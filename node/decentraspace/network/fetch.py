@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 import trio
@@ -51,6 +52,7 @@ class _Budget:
     blocks: int = 0
 
     def spend(self, size: int) -> None:
+        """Raises TooLarge beyond what there is."""
         self.left -= size
         self.bytes += size
         self.blocks += 1
@@ -72,8 +74,15 @@ class _Flight:
     present: bool | None = None  # None: whoever fetched it was cancelled
 
 
+class Exchange(Protocol):
+    """Where blocks may come from when no gateway gives them: Bitswap."""
+
+    async def fetch(self, root: bytes, budget: _Budget, *, whole: bool = True) -> None:
+        """Store the DAG, or the one block. ProviderFailed; Unprocessable; what the budget raises."""
+
+
 class Fetcher:
-    """`providers(root)` gives the gateways to ask, best first."""
+    """`providers(root)` gives the gateways to ask, best first; what none of them gives, `exchange` may."""
 
     def __init__(
         self,
@@ -82,7 +91,9 @@ class Fetcher:
         allow_private: bool = False,
         *,
         stall: float = _STALL,
+        exchange: Exchange | None = None,
     ) -> None:
+        self._exchange = exchange
         self._store, self._providers, self._allow_private, self._stall = (
             store,
             providers,
@@ -135,14 +146,23 @@ class Fetcher:
                 self._failed(provider, error)
                 continue
             return True
-        return False
+        return await self._exchanged(cid, _Budget(cids.MAX_BLOCK), whole=False)
+
+    async def _exchanged(self, cid: bytes, budget: _Budget, *, whole: bool = True) -> bool:
+        """Whether IPFS peers gave it."""
+        if self._exchange is None:
+            return False
+        try:
+            await self._exchange.fetch(cid, budget, whole=whole)
+        except ProviderFailed as error:
+            log.info("exchange_failed", cid=cids.to_text(cid), reason=str(error))
+            return False
+        return True
 
     async def _fetch(self, root: bytes, budget: _Budget, asked: list[Provider]) -> FetchResult:
         if not await self._missing(root):
             return FetchResult(0, 0)
         providers = self._ranked(await self._providers(root))
-        if not providers:
-            raise Unavailable("No other node is known that could have the content")
         for provider in providers:
             asked.append(provider)
             try:
@@ -153,6 +173,10 @@ class Fetcher:
                 continue
             self._reputation.pop(provider.url, None)
             return FetchResult(budget.bytes, budget.blocks)
+        if await self._exchanged(root, budget):
+            return FetchResult(budget.bytes, budget.blocks)
+        if not providers:
+            raise Unavailable("No other node is known that could have the content")
         raise Unavailable(f"None of {len(providers)} nodes gave all of {cids.to_text(root)}")
 
     async def _from(self, source: Source, root: bytes, budget: _Budget) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,8 +25,10 @@ from decentraspace.config import NetworkConfig
 from decentraspace.errors import BadInput, ConfigError
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
+from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
+from decentraspace.network.guests import Guests
 from decentraspace.network.swarm import connections, listening, make_host, remote_address
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
@@ -74,6 +77,7 @@ class _Live:
     host: Any
     pubsub: RecordPubsub
     nursery: trio.Nursery
+    guests: Guests
     rounds: dict[str, _Round] = field(default_factory=dict)
     answering: Counter[str] = field(default_factory=Counter)
 
@@ -87,7 +91,9 @@ class Network:
         key: NodeKey,
         store: RecordStore,
         on_accepted: Callable[[AddResult], Awaitable[None]],
+        bitswap: Bitswap | None = None,
     ) -> None:
+        self.bitswap = bitswap
         self._config, self._key, self._store, self._on_accepted = config, key, store, on_accepted
         self.topic = f"/decentraspace/{config.name}/records/1"
         self._sync_protocol = TProtocol(sync.protocol(config.name))
@@ -170,10 +176,18 @@ class Network:
             nursery.start_soon(_must_not_end, gossip_service, "gossip")
             nursery.start_soon(_must_not_end, router_service, "the gossip router")
             await pubsub.wait_until_ready()
-            self._live = _Live(host, pubsub, nursery)
+            kept = {address.rpartition("/")[2] for address in self._config.ipfs_peers}
+            guests_most = min(self._config.max_ipfs_peers, max(3, self._config.max_peers // 2))
+            guests = Guests(host, str(self._sync_protocol), guests_most, kept)
+            self._live = _Live(host, pubsub, nursery, guests)
             await pubsub.subscribe(self.topic)
             nursery.start_soon(self._sync_loop, self._live)
-            dialler = Dialler(self._config, self._key.peer_id, host, self._announced_addresses)
+            nursery.start_soon(guests.run, partial(_disconnect, host))
+            if self.bitswap is not None:
+                nursery.start_soon(self.bitswap.run, host, self._cut_off)
+            dialler = Dialler(
+                self._config, self._key.peer_id, host, self._announced_addresses, guests.members
+            )
             nursery.start_soon(dialler.run, self.addresses())
             started()
 
@@ -244,6 +258,8 @@ class Network:
             }
             for name, peer in connected.items():
                 this = live.rounds[name]
+                if live.guests.has(peer):
+                    continue
                 if not this.under_way and now >= this.due:
                     this.under_way = True
                     live.nursery.start_soon(self._sync_with, live, peer, this)

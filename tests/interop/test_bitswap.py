@@ -1,0 +1,108 @@
+"""Real Kubo and real Helia exchange blocks with a node over libp2p, both ways."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from decentraspace.content import cid as cids
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.car import CarDecoder
+from decentraspace.content.importer import add_path
+from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.fetch import Fetcher, Provider
+from tests.interop.kubo import kubo
+from tests.network.peers import Factory, Peer, running, until
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Any:
+    made = Factory(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Folders in folders, an empty file, one of many chunks, and a directory large enough to be sharded."""
+    rng = random.Random(7)
+    folder = tmp_path / "site"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "index.html").write_text("<h1>hello</h1>")
+    (folder / "empty").write_bytes(b"")
+    (folder / "a" / "large.bin").write_bytes(rng.randbytes(6_000_000))
+    (folder / "a" / "b" / "ü name.txt").write_text("text")
+    (folder / "many").mkdir()
+    for number in range(1000):
+        (folder / "many" / f"{number:0240}").write_bytes(str(number).encode())
+    return folder
+
+
+class Node(NamedTuple):
+    peer: Peer
+    blocks: BlockStore
+    bitswap: Bitswap
+    fetcher: Fetcher
+
+
+@asynccontextmanager
+async def node(factory: Factory, folder: Path, **settings: Any) -> AsyncIterator[Node]:
+    """A node's network and block store. Nobody's gateway is known to it."""
+
+    async def nobody(root: bytes) -> list[Provider]:
+        return []
+
+    with BlockStore.open(folder, quota=10**9) as blocks:
+        bitswap = Bitswap(blocks, blocks.referenced)
+        peer = factory.make(bitswap=bitswap, **settings)
+        async with running(peer):
+            yield Node(peer, blocks, bitswap, Fetcher(blocks, nobody, exchange=bitswap))
+
+
+def add(blocks: BlockStore, folder: Path) -> bytes:
+    """Put and pin; the root."""
+    writer = blocks.writer()
+    root = add_path(folder, writer.put).cid
+    writer.flush()
+    blocks.pin(root, "site:test")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+async def test_kubo_gets_a_site_from_a_node(factory: Factory, site: Path, tmp_path: Path) -> None:
+    async with kubo(tmp_path / "kubo") as ipfs, node(factory, tmp_path / "blocks") as ours:
+        root = add(ours.blocks, site)
+        await ipfs.run("swarm", "connect", ours.peer.address)
+        await ipfs.run("pin", "add", cids.to_text(root))  # `get` asks for one block after the other
+        await ipfs.run("get", "-o", tmp_path / "got", cids.to_text(root))
+        assert contents(tmp_path / "got") == contents(site)
+        exported = CarDecoder()
+        blocks = exported.feed(await ipfs.run("dag", "export", cids.to_text(root)))
+        exported.close()
+        assert exported.roots == [root]
+        assert len(blocks) > 1000
+        assert all(ours.blocks.get(cid) == data for cid, data in blocks)
+        assert ours.bitswap.served.blocks >= len({cid for cid, _ in blocks})
+        assert not ours.peer.accepted
+
+
+async def test_a_node_gets_a_folder_from_kubo(factory: Factory, site: Path, tmp_path: Path) -> None:
+    async with kubo(tmp_path / "kubo") as ipfs:
+        added = await ipfs.run("add", "-Q", "-r", "-H", "--cid-version=1", "--raw-leaves", site)
+        root = cids.parse(added.decode().strip())
+        async with node(factory, tmp_path / "blocks", ipfs_peers=(await ipfs.address(),)) as ours:
+            await until(lambda: len(ours.peer.connected()) == 1)
+            result = await ours.fetcher.fetch(root, deadline=60, max_bytes=10**8)
+            assert ours.blocks.missing(root) == []
+            assert result.bytes == ours.blocks.dag_size(root)
+            with BlockStore.open(tmp_path / "again", quota=10**9) as again:
+                assert add(again, site) == root
+                assert again.dag_size(root) == result.bytes
