@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Make `.venv` ready: `bootstrap.py run` for using the node, `bootstrap.py dev` for testing it too.
 
+`bootstrap.py missing` prints the system packages that it takes and that are not there, and does nothing.
 Only the standard library, so that it runs on a new machine. Does nothing when all is as it should be.
 """
 
@@ -64,8 +65,8 @@ def pip(*arguments: str) -> None:
 
 def main() -> int:
     kind = sys.argv[1] if len(sys.argv) > 1 else "run"
-    if kind not in {"run", "dev"}:
-        print("usage: bootstrap.py [run|dev]", file=sys.stderr)
+    if kind not in {"run", "dev", "missing"}:
+        print("usage: bootstrap.py [run|dev|missing]", file=sys.stderr)
         return 2
     if sys.version_info < (3, 11):
         print(
@@ -74,6 +75,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    if kind == "missing":
+        print(*missing_system_packages())
+        return 0
     markers = {k: VENV / f".ready-{k}" for k in ("run", "dev")}
     # An environment for development can do all that one for running can.
     for marked, path in markers.items():
@@ -81,7 +85,9 @@ def main() -> int:
             return 0
     if missing := missing_system_packages():
         print(
-            f"System packages are missing. On Debian or Ubuntu, as root:\n  apt-get install {' '.join(missing)}",
+            "System packages are missing. On Debian or Ubuntu, as root:\n"
+            f"  apt-get update && apt-get install -y {' '.join(missing)}\n"
+            "Then run the same command again.",
             file=sys.stderr,
         )
         return 2
