@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 
 from decentraspace.content import car
 from decentraspace.content import cid as cids
+from decentraspace.content.importer import TreeBuilder
 from decentraspace.records.schema import Receipt
 from decentraspace.records.verdict import verify
 from tests.api.small_node import Person, SmallNode
-from tests.records.factory import make_session, make_site
+from tests.records.factory import make_session, make_site, take
 
 CAR = {"Content-Type": "application/vnd.ipld.car"}
 
@@ -63,6 +66,36 @@ async def test_a_deploy_is_answered_with_a_receipt_that_anybody_can_verify(
     assert [h["peer_id"] for h in status["holders"]] == [node.key.peer_id]
     assert [v["seq"] for v in status["history"]] == [1]
     assert status["created"].endswith("Z")
+
+
+async def test_a_deploy_of_a_version_that_came_by_gossip_asks_for_its_blocks(
+    client: httpx.AsyncClient, person: Person, node: SmallNode
+) -> None:
+    """As after the node that took it died: the record is known here, its content is not."""
+    leaves = [block(bytes([n]) * 2000) for n in range(3)]
+    tree: dict[bytes, bytes] = {}
+    builder = TreeBuilder(lambda cid, data: tree.update({cid: data}))
+    for number, (_, data) in enumerate(leaves):
+        builder.put_file(f"{number}.bin", io.BytesIO(data))
+    root = builder.finish().cid
+    body = person.site(root, size=sum(map(len, tree.values())))
+    node.records.add(take(base64.b64decode(body["record"]), node.key), now=int(time.time()))
+    missing = set(tree)
+    while missing:  # what is named is sent, until nothing is
+        refused = await deploy(client, person, body)
+        assert (refused.status_code, refused.json()["type"]) == (
+            409,
+            "urn:decentraspace:problem:missing-blocks",
+        )
+        named = {cids.parse(text) for text in refused.json()["missing"]}
+        assert named
+        assert named <= missing
+        await upload(client, person, *((cid, tree[cid]) for cid in named))
+        missing -= named
+    done = await deploy(client, person, body)
+    assert done.status_code == 200, done.text
+    assert done.json()["receipt"]["bytes"] == sum(map(len, tree.values()))
+    assert node.blocks.is_pinned(root)
 
 
 async def test_versions_follow_each_other(client: httpx.AsyncClient, person: Person) -> None:

@@ -15,7 +15,6 @@ from decentraspace.api.auth import RECORD_MOST, decode_base64
 from decentraspace.api.routing import Call, RouteTable
 from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
-from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
@@ -80,16 +79,7 @@ async def deploy(call: Call) -> DeployAnswer:
     """
     record = decode_base64(call.body.record, "record")
     _check_scope(call, record)
-    try:
-        done = await call.node.hosting.deploy(call.owner, record)
-    except BlockMissing as error:
-        # Collected in the midst of it. A client sends again what is named, whenever that was found out.
-        raise Conflict(
-            "Blocks of the site are not here any more",
-            hint="Upload the blocks named in `missing`, then deploy again.",
-            slug="missing-blocks",
-            missing=[cids.to_text(error.cid)],
-        ) from error
+    done = await call.node.hosting.deploy(call.owner, record)
     head = done.head
     return DeployAnswer(
         head.site_id,
