@@ -144,7 +144,17 @@ class RecordsConfig:
 
 @dataclass(frozen=True)
 class HostingConfig:
-    replicate: bool = _setting(True, "Hold a full copy of every accepted site (within quota).")
+    replicate: bool = _setting(True, "Take a share of the network's sites (within quota).")
+    replicas: int = _setting(
+        3, "Live nodes that hold each site, besides the one it was deployed to; 0: every node.", 0, 1000
+    )
+    live_for: int = _setting(
+        1800, "Seconds after its last announcement that a node counts as live.", 10, 86400
+    )
+    check_every: float = _setting(60.0, "Seconds between looks at which sites lack copies.", 0.1, _YEAR)
+    release_after: float = _setting(
+        600.0, "Seconds that enough others must hold a site before a spare copy is let go.", 0.0, _YEAR
+    )
     keep_versions: int = _setting(20, "Versions of a site kept for rollback.", 1, MOST)
     max_site_bytes: int = _setting(
         1 * GIB, "Bytes of a site that another node took and this one copies.", 0, MOST

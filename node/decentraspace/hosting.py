@@ -3,14 +3,14 @@
 Order of a deploy, each step durable before the next: the whole DAG is present and pinned; the record is
 committed; the gateway's index points at it; the receipt is signed and stored. Only then is the deploy
 acknowledged, and only then gossiped. A crash in between leaves at most a pin without a record, which
-`Copies.reconcile` removes at the next start; whoever breaks off the request after the record is committed
+`Holdings.reconcile` removes at the next start; whoever breaks off the request after the record is committed
 has deployed all the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from decentraspace.errors import (
     Unprocessable,
 )
 from decentraspace.gateway import rules as site_rules
+from decentraspace.holdings import Holdings
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.identity.siwe import rfc3339
@@ -41,6 +42,7 @@ from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, 
 from decentraspace.records.signing import sign_announcement, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead, Statement
 from decentraspace.records.verdict import NetworkRules, verify
+from decentraspace.shares import Shares
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -63,7 +65,8 @@ class Deployed:
 
 
 class Hosting:
-    """See the module. `publish` gossips an envelope; `emit` tells plugins (hook name, arguments)."""
+    """See the module. `publish` gossips an envelope; `emit` tells plugins (hook name, arguments);
+    `connected` gives the peer ids of connected nodes."""
 
     def __init__(
         self,
@@ -76,17 +79,21 @@ class Hosting:
         publish: Callable[[bytes], Awaitable[None]],
         emit: Callable[..., Awaitable[Any]],
         tier: Callable[[bytes], str],
+        connected: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records, self.fetcher = blocks, records, fetcher
-        self.copies = Copies(config, key, rules, blocks, records, fetcher, self._add_and_publish, emit, tier)
-        self.index = self.copies.index
+        self.shares = Shares(config, key.public, records, connected)
+        self.holdings = Holdings(config, key, rules, blocks, records, self._add_and_publish, emit, tier)
+        self.copies = Copies(config, blocks, records, self.holdings, self.shares, fetcher, emit)
+        self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
+            nursery.start_soon(self.holdings.run)
             await nursery.start(self.copies.run)
             task_status.started()
 
@@ -105,7 +112,7 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
-        async with self.copies.lock(manifest.site_id):
+        async with self.holdings.lock(manifest.site_id):
             head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
             if head is None or head.cid != verified.cid:
                 self._check_turn(manifest, head)
@@ -113,9 +120,9 @@ class Hosting:
                 head = await self._take(record, verified.cid, manifest)
             else:
                 # It may have come by gossip, its content not yet: nothing is said before that is here.
-                await self.copies.hold(manifest.root, verified.cid, owner, manifest.size)
-            await self.copies.show(head)
-            receipt = await self.copies.receipt(head)
+                await self.holdings.hold(manifest.root, verified.cid, owner, manifest.size)
+            await self.holdings.show(head)
+            receipt = await self.holdings.receipt(head)
         await self._emit("site_deployed", site=manifest.site_id, root=cids.to_text(manifest.root))
         self.copies.enqueue(head.site_id, head.channel)  # lets go of old versions
         return Deployed(receipt, head, self.urls(head), await self.holders(head.root))
@@ -174,12 +181,12 @@ class Hosting:
 
     async def _take(self, record: bytes, manifest_cid: bytes, manifest: SiteManifest) -> SiteHead:
         """Pin, then commit. What fails or is broken off before the commit leaves no pin behind."""
-        await self.copies.hold(manifest.root, manifest_cid, manifest.owner, manifest.size)
+        await self.holdings.hold(manifest.root, manifest_cid, manifest.owner, manifest.size)
         try:
             await trio.to_thread.run_sync(self._check_rules, manifest.root)
             await self._add_and_publish(record)
         except BaseException:
-            await self.copies.release(manifest.root, manifest_cid)
+            await self.holdings.release(manifest.root, manifest_cid)
             raise
         self.copies.enqueue(manifest.site_id, manifest.channel)
         head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
@@ -221,10 +228,10 @@ class Hosting:
         head = await trio.to_thread.run_sync(self.records.head, site_id)
         if head is None or head.host_label != label:
             return False
-        async with self.copies.lock(site_id):
+        async with self.holdings.lock(site_id):
             head = await trio.to_thread.run_sync(self.records.head, site_id)
             if head is not None:
-                await self.copies.show(head)
+                await self.holdings.show(head)
         return head is not None
 
     async def _add_and_publish(self, record: bytes) -> AddResult:
@@ -257,7 +264,7 @@ class Hosting:
             self.copies.enqueue(head.site_id, head.channel)
         for site_id, channel in result.removed:
             try:
-                await self.copies.drop(site_id, channel)
+                await self.holdings.drop(site_id, channel)
             except DecentraSpaceError as error:  # at the next start it is looked at again
                 log.error("site_not_dropped", site=site_id, reason=str(error))
 
@@ -297,7 +304,7 @@ class Hosting:
         return {
             **describe_head(head),
             "urls": self.urls(head),
-            "held_here": self.copies.holds(head.cid),
+            "held_here": self.holdings.holds(head.cid),
             "holders": [
                 {
                     "peer_id": peer_id_of(r.key),

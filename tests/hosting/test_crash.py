@@ -62,7 +62,7 @@ def _live_and_die(folder: Path, seed: int, life: float) -> list[str]:
 def _check(folder: Path, acknowledged: dict[int, list[str]]) -> None:
     hosting, blocks, records = open_hosting(folder)
     with blocks:
-        hosting.copies.reconcile()
+        hosting.holdings.reconcile()
         owner = Owner(folder / "owner.json", hosting.rules)
         history = {h.seq: h for h in records.history(owner.site_id, "production", limit=-1)}
         for seq, (root, manifest, _) in acknowledged.items():

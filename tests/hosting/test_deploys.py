@@ -206,7 +206,7 @@ async def test_a_site_whose_key_was_revoked_is_held_and_shown_no_longer(world: W
     assert world.hosting.index.get(head.host_label) is None
     assert not world.blocks.referenced(entry.cid)
     assert not world.blocks.referenced(preview.cid)
-    assert not world.hosting.copies.holds(head.cid)
+    assert not world.hosting.holdings.holds(head.cid)
     assert world.records.receipts(entry.cid) == [], "the receipt was not taken back"
 
 

@@ -169,8 +169,9 @@ def _url(value: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class NodeAnnouncement:
-    """`http`, `gateway`: base URLs, "" where others cannot reach it; `addrs`: libp2p addresses; `operator`: a wallet or None; `capacity`:
-    bytes of blocks; `prices`: credits by service; the highest `seq` of a node counts."""
+    """`http`, `gateway`: base URLs, "" where others cannot reach it; `addrs`: libp2p addresses; `operator`:
+    a wallet or None; `capacity`: bytes of blocks, 0 from a node that takes no sites;
+    `prices`: credits by service; the highest `seq` of a node counts."""
 
     kind_name: ClassVar[str] = "node"
     links: ClassVar[tuple[str, ...]] = ()

@@ -1,0 +1,258 @@
+"""The versions of sites that a node holds: pinned, receipted, shown, let go.
+
+A version is *held* when every block of its root is here and pinned; only then is a receipt signed. What
+changes a site's pins or the gateway's index happens under that site's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
+
+import structlog
+import trio
+
+from decentraspace import retention
+from decentraspace.config import Config
+from decentraspace.content import cid as cids
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.reader import BlockMissing
+from decentraspace.content.siteindex import SiteEntry, SiteIndex
+from decentraspace.errors import Conflict, TooLarge
+from decentraspace.identity.keys import NodeKey
+from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt
+from decentraspace.records.signing import sign_receipt
+from decentraspace.records.store import RecordStore, SiteHead
+from decentraspace.records.verdict import NetworkRules
+
+log = structlog.get_logger(__name__)
+
+_SITE_LOCKS_MOST = 10_000
+_PIN = "site:"
+
+
+class Holdings:
+    """`publish` takes a record of this node: durable when it returns, then gossiped. `emit` tells plugins
+    (hook name, arguments). `tier` of a wallet."""
+
+    def __init__(
+        self,
+        config: Config,
+        key: NodeKey,
+        rules: NetworkRules,
+        blocks: BlockStore,
+        records: RecordStore,
+        publish: Callable[[bytes], Awaitable[Any]],
+        emit: Callable[..., Awaitable[Any]],
+        tier: Callable[[bytes], str],
+    ) -> None:
+        self.config, self.key, self.rules = config, key, rules
+        self.blocks, self.records = blocks, records
+        self.index = SiteIndex(blocks)
+        self._publish, self._emit, self._tier = publish, emit, tier
+        self._locks: dict[str, trio.Lock] = {}
+        self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
+        self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
+
+    def reconcile(self) -> None:
+        """Make pins and index follow the records, whatever a crash left behind. Blocking."""
+        heads = self.records.all_heads()
+        live = {head.host_label for head in heads if head.channel == PRODUCTION}
+        for label, _ in list(self.index.all()):
+            if label not in live:
+                self.index.delete(label)
+        pinned = [
+            (root, cids.parse(name.removeprefix(_PIN)))
+            for root, name in self.blocks.pins()
+            if name.startswith(_PIN)
+        ]
+        versions = {v.cid: v for v in self.records.versions([manifest for _, manifest in pinned])}
+        for root, manifest in pinned:
+            version = versions.get(manifest)
+            if version is not None and version.refused is None:
+                self._held[manifest] = version.owner
+            else:
+                self.blocks.unpin(root, _pin_name(manifest))
+        for owner in set(self._held.values()):
+            self._trim(owner)
+
+    def holds(self, manifest: bytes) -> bool:
+        """Whether the whole DAG of that version (record CID) is here and pinned."""
+        return manifest in self._held
+
+    def lock(self, site_id: str) -> AbstractAsyncContextManager[None]:
+        """Held by whoever changes that site here."""
+        if len(self._locks) > _SITE_LOCKS_MOST:
+            self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
+        return self._locks.setdefault(site_id, trio.Lock())
+
+    async def hold(self, root: bytes, manifest: bytes, owner: bytes, size: int) -> None:
+        """Pin the DAG of a version. Repeating it changes nothing.
+
+        Conflict `missing-blocks`, naming them; TooLarge when there is more of it than `size` bytes.
+        """
+        if manifest in self._held:
+            return
+        try:
+            await trio.to_thread.run_sync(self.blocks.pin, root, _pin_name(manifest))
+        except BlockMissing as error:
+            missing = await trio.to_thread.run_sync(self.blocks.missing, root)
+            raise Conflict(
+                f"{len(missing) or 1} or more blocks of the site are not here",
+                hint="Upload the blocks named in `missing`, then deploy again.",
+                slug="missing-blocks",
+                missing=[cids.to_text(c) for c in missing or [error.cid]],
+            ) from error
+        try:
+            found = await trio.to_thread.run_sync(self.blocks.dag_size, root)
+            if found > size:
+                raise TooLarge(
+                    f"The site has {found} bytes of blocks; its manifest says {size}",
+                    hint="Sign the manifest with the size of the whole DAG.",
+                )
+        except BaseException:
+            await self.release(root, manifest)
+            raise
+        self._held[manifest] = owner
+        self._mirror("storage_pin", root)
+
+    async def release(self, root: bytes, manifest: bytes) -> None:
+        """Undo `hold`, also while being cancelled."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.blocks.unpin, root, _pin_name(manifest))
+        self._held.pop(manifest, None)
+
+    async def show(self, head: SiteHead) -> None:
+        """Switch the gateway to `head`, in one transaction."""
+        await trio.to_thread.run_sync(self._point, head)
+
+    def _point(self, head: SiteHead) -> None:
+        if head.channel == PRODUCTION:
+            old = self.index.get(head.host_label)
+            flags = old.flags if old is not None else 0  # a new version does not lift what was imposed
+            entry = SiteEntry(head.site_id, head.label, head.owner, head.root, head.seq, flags)
+            if old != entry:
+                self.index.put(head.host_label, entry)
+
+    async def receipt(self, head: SiteHead) -> bytes:
+        """This node's receipt for a version it holds: signed once and then always the same, but for a site
+        deployed here, whose later receipts name the other nodes that have signed theirs."""
+        if head.cid not in self._held:
+            raise RuntimeError("a receipt for what is not held")
+        receipts = await trio.to_thread.run_sync(self.records.receipts, head.root)
+        holders: tuple[bytes, ...] = ()
+        if await trio.to_thread.run_sync(self.records.sponsor, head.cid) == self.key.public:
+            holders = tuple(r.key for r in receipts if r.key != self.key.public)[:MAX_HOLDERS]
+        own = await trio.to_thread.run_sync(
+            self.records.receipt_of, self.key.public, head.site_id, head.channel
+        )
+        if (
+            own is not None
+            and own.body.held
+            and (own.body.root, own.body.seq, own.body.holders) == (head.root, head.seq, holders)
+        ):
+            return own.record
+        now = int(time.time())
+        again = own is not None and (not own.body.held or own.body.seq >= head.seq)
+        receipt = Receipt(
+            root=head.root,
+            size=await trio.to_thread.run_sync(self.blocks.dag_size, head.root),
+            site=head.site_id,
+            channel=head.channel,
+            seq=head.seq,
+            holders=holders,
+            held=True,
+            created=max(now, own.body.created + again) if own else now,
+        )
+        record = sign_receipt(receipt, self.key, self.rules)
+        if self.config.hosting.receipts:
+            await self._publish(record)
+        return record
+
+    async def drop(self, site_id: str, channel: str) -> None:
+        """Hold and show a channel no longer that has no version left: its key was revoked."""
+        async with self.lock(site_id):
+            for root in await trio.to_thread.run_sync(self._drop, site_id, channel):
+                self._mirror("storage_unpin", root)
+            await self._take_back(site_id, channel)
+
+    async def _take_back(self, site_id: str, channel: str) -> None:
+        """Say that this node no longer holds what its receipt for a channel names."""
+        own = await trio.to_thread.run_sync(self.records.receipt_of, self.key.public, site_id, channel)
+        if own is not None and own.body.held:
+            now = max(int(time.time()), own.body.created)
+            receipt = replace(own.body, holders=(), held=False, created=now)
+            await self._publish(sign_receipt(receipt, self.key, self.rules))
+
+    def _drop(self, site_id: str, channel: str) -> list[bytes]:
+        if self.records.head(site_id, channel) is not None:
+            return []  # it has a version again
+        if channel == PRODUCTION:
+            versions = self.records.history(site_id, channel, limit=-1)
+            for label in {version.host_label for version in versions}:
+                self.index.delete(label)
+        return self._release(site_id, channel)
+
+    async def trim(self, owner: bytes) -> None:
+        """Let go of an owner's versions beyond those kept."""
+        for root in await trio.to_thread.run_sync(self._trim, owner):
+            self._mirror("storage_unpin", root)
+
+    def _trim(self, owner: bytes) -> list[bytes]:
+        """The roots that no pin holds any more. Blocking."""
+        kept = self._kept(owner)
+        held = [cid for cid, whose in self._held.items() if whose == owner and cid not in kept]
+        return self._let_go(self.records.versions(held))
+
+    def _kept(self, owner: bytes) -> set[bytes]:
+        limits = self.config.limits
+        most = limits.paid_bytes if self._tier(owner) == "paid" else limits.free_bytes
+        return retention.kept(
+            self.records.sites(owner, limit=-1),
+            self.records.versions([cid for cid, whose in self._held.items() if whose == owner]),
+            most_versions=self.config.hosting.keep_versions,
+            most_bytes=most,
+        )
+
+    def _let_go(self, versions: Iterable[SiteHead]) -> list[bytes]:
+        gone: list[bytes] = []
+        for version in versions:
+            self.blocks.unpin(version.root, _pin_name(version.cid))
+            self._held.pop(version.cid, None)
+            gone.append(version.root)
+        return [root for root in gone if not self.blocks.is_pinned(root)]
+
+    async def let_go(self, head: SiteHead) -> None:
+        """All versions of a channel, held by others. The receipt goes first: who counts holders must not
+        count on this node."""
+        async with self.lock(head.site_id):
+            await self._take_back(head.site_id, head.channel)
+            gone = await trio.to_thread.run_sync(self._release, head.site_id, head.channel)
+        for root in gone:
+            self._mirror("storage_unpin", root)
+            log.info("site_let_go", site=head.site_id, channel=head.channel, seq=head.seq)
+
+    def _release(self, site_id: str, channel: str) -> list[bytes]:
+        versions = self.records.history(site_id, channel, limit=-1)
+        return self._let_go(version for version in versions if version.cid in self._held)
+
+    # -- storage plugins
+
+    def _mirror(self, hook: str, root: bytes) -> None:
+        """Have storage plugins follow, in the background."""
+        try:
+            self._mirror_send.send_nowait((hook, root))
+        except trio.WouldBlock:
+            log.warning("mirror_backlog", root=cids.to_text(root), note="storage plugins are too slow")
+
+    async def run(self) -> None:
+        """Have storage plugins follow, until cancelled."""
+        async for hook, root in self._mirror_queue:
+            await self._emit(hook, cid=cids.to_text(root))
+
+
+def _pin_name(manifest: bytes) -> str:
+    return _PIN + cids.to_text(manifest)

@@ -1,0 +1,94 @@
+"""Which sites this node should hold, and which it may let go: its share of the network's.
+
+The R nodes that come first for a site (placement.py) hold it, and the node that took the deploy. Who comes
+after them steps in, one after the other, when for a while fewer than R live nodes hold it; nobody lets go
+before R others do. What counts as holding is a signed receipt that spot checks have not refuted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from decentraspace.config import Config
+from decentraspace.placement import rank
+from decentraspace.records.store import RecordStore, SiteHead
+
+_STEP = 2  # checks that a site must be found short before the next node in line steps in
+_MARKS_MOST = 100_000
+
+
+class Shares:
+    """`connected` gives peer ids; `refuted(key, root)`: whether spot checks say a node does not hold it."""
+
+    def __init__(
+        self,
+        config: Config,
+        key: bytes,
+        records: RecordStore,
+        connected: Callable[[], Collection[str]] = tuple,
+        refuted: Callable[[bytes, bytes], bool] = lambda key, root: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config, self.key, self.records = config, key, records
+        self.connected, self.refuted, self._clock = connected, refuted, clock
+        self.leaving = False
+        self._short: dict[bytes, float] = {}  # manifest -> since when too few hold it
+        self._spare: dict[bytes, float] = {}  # manifest -> since when enough others hold it
+
+    @property
+    def willing(self) -> bool:
+        """Whether this node takes a share at all; it says so by the capacity it announces."""
+        return self.config.hosting.replicate and not self.leaving
+
+    def live(self) -> frozenset[bytes]:
+        """Keys of the nodes that share the work: announced lately, or connected now. Blocking."""
+        now = int(time.time())
+        fresh = now - self.config.hosting.live_for
+        connected = set(self.connected())
+        nodes = {
+            node.key
+            for node in self.records.nodes(now)
+            if node.body.capacity > 0
+            and node.body.gateway
+            and (node.body.created >= fresh or node.peer_id in connected)
+        }
+        return frozenset(nodes - {self.key} | ({self.key} if self.willing else set()))
+
+    def others(self, head: SiteHead, live: Collection[bytes]) -> int:
+        """How many live nodes besides this one hold the content of a version. Blocking."""
+        receipts = self.records.receipts(head.root)
+        return sum(
+            r.key in live and r.key != self.key and not self.refuted(r.key, head.root) for r in receipts
+        )
+
+    def wants(self, head: SiteHead, live: Collection[bytes] | None = None) -> bool:
+        """Whether this node should have a copy of that version now. Blocking."""
+        hosting = self.config.hosting
+        if not self.willing or head.size > hosting.max_site_bytes:
+            return False
+        if hosting.replicas == 0 or self.records.sponsor(head.cid) == self.key:
+            return True
+        live = self.live() if live is None else live
+        place = rank(head.site_id, live, self.key)
+        if place < hosting.replicas:
+            return True
+        if self.others(head, live) >= hosting.replicas:
+            self._short.pop(head.cid, None)
+            return False
+        since = self._mark(self._short, head.cid)
+        return self._clock() - since >= (place - hosting.replicas + 1) * _STEP * hosting.check_every
+
+    def may_let_go(self, head: SiteHead, live: Collection[bytes]) -> bool:
+        """Whether a copy that is not wanted any more has been spare for long enough. Blocking."""
+        enough = min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
+        if enough < 1 or self.others(head, live) < enough:
+            self._spare.pop(head.cid, None)
+            return False
+        wait = 0 if self.leaving else self.config.hosting.release_after
+        return self._clock() - self._mark(self._spare, head.cid) >= wait
+
+    def _mark(self, marks: dict[bytes, float], manifest: bytes) -> float:
+        if len(marks) > _MARKS_MOST:
+            marks.clear()
+        return marks.setdefault(manifest, self._clock())
