@@ -12,6 +12,8 @@ from decentraspace.errors import BadInput, Unavailable
 
 _CONNECT, _ANSWER = 10.0, 300.0  # seconds
 _MOST = 64 * 1024 * 1024  # bytes of an answer
+# What other servers answer to a path of the API. Others may come from a proxy in front of a node.
+_ELSEWHERE = frozenset({200, 301, 302, 303, 307, 308, 400, 403, 404, 405, 501})
 
 
 class Connection:
@@ -28,6 +30,7 @@ class Connection:
                 f"{url!r} is not the URL of a node.", hint="It looks like https://api.node.example."
             )
         self._url, self._prefix = url, parts.path.rstrip("/")
+        self._origin = f"{parts.scheme}://{parts.netloc}"
         self._made: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context()
@@ -77,7 +80,31 @@ class Connection:
         answer = response.read(_MOST + 1)
         if len(answer) > _MOST:
             raise http.client.HTTPException("the answer is too long")
+        self._check(response, answer)
         return response.status, answer
+
+    def _check(self, response: http.client.HTTPResponse, answer: bytes) -> None:
+        """Unavailable, with what to do about it, where something else than a node's API answers."""
+        media = response.headers.get_content_type()
+        is_json = media.endswith(("/json", "+json"))
+        if self._prefix and response.status == 404 and (not is_json or b"no such endpoint" in answer):
+            raise Unavailable(f"{self._url} has a path, and no API is there.", hint=f"Try {self._origin}.")
+        if is_json or (not answer and response.status < 300) or response.status not in _ELSEWHERE:
+            return
+        if b"HTTPS" in answer and response.status == 400:
+            raise self._speaks_tls()
+        where = response.headers.get("Location", "")
+        if 300 <= response.status < 400 and where.startswith("https://"):
+            target = urlsplit(where)
+            raise Unavailable(
+                f"{self._url} sends to {target.scheme}://{target.netloc}.", hint="Name that with --node."
+            )
+        raise Unavailable(
+            f"What answers at {self._url} is no DecentraSpace node's API.",
+            hint="It sends web pages, as a node's gateway does. The API has a port of its own, by default 8090."
+            if media == "text/html"
+            else "The API has a port of its own, by default 8090.",
+        )
 
     def _connect(self) -> None:
         try:
@@ -85,6 +112,11 @@ class Connection:
         except ssl.SSLCertVerificationError as error:
             raise Unavailable(
                 f"{self._url}: its certificate is not valid: {error.verify_message}."
+            ) from error
+        except ssl.SSLError as error:
+            raise Unavailable(
+                f"What answers at {self._url} does not speak TLS.",
+                hint=f"Try {self._origin.replace('https', 'http', 1)}.",
             ) from error
         except (OSError, UnicodeError) as error:
             raise Unavailable(
@@ -110,5 +142,19 @@ class Connection:
         made.send(b"0\r\n\r\n")
 
     def _unavailable(self, error: Exception) -> Unavailable:
+        if isinstance(error, http.client.BadStatusLine):
+            if "/multistream/" in error.line:
+                return Unavailable(
+                    f"{self._url} is a node's libp2p port, where other nodes connect.",
+                    hint="The API has a port of its own, by default 8090.",
+                )
+            if error.line.startswith("\x15\x03"):  # a TLS alert
+                return self._speaks_tls()
         why = str(error) or type(error).__name__
         return Unavailable(f"{self._url}: {why}.", hint="Run the command again.")
+
+    def _speaks_tls(self) -> Unavailable:
+        return Unavailable(
+            f"What answers at {self._url} speaks TLS.",
+            hint=f"Try {self._origin.replace('http', 'https', 1)}.",
+        )
