@@ -149,7 +149,7 @@ class HostingConfig:
         3, "Live nodes that hold each site, besides the one it was deployed to; 0: every node.", 0, 1000
     )
     live_for: int = _setting(
-        1800, "Seconds after its last announcement that a node counts as live.", 10, 86400
+        1800, "Seconds after its last announcement that a node counts as live.", 1, 86400
     )
     check_every: float = _setting(60.0, "Seconds between looks at which sites lack copies.", 0.1, _YEAR)
     release_after: float = _setting(
