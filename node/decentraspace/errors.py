@@ -68,6 +68,14 @@ class Gone(DecentraSpaceError):
     slug, status, title = "gone", 410, "This is no longer served"
 
 
+class Blocked(Gone):
+    slug, title = "blocked", "The operator of this node has decided not to serve this"
+
+
+class BlockedByLaw(Blocked):
+    slug, status, title = "blocked-by-law", 451, "This is not served here for legal reasons"
+
+
 class TooLarge(DecentraSpaceError):
     slug, status, title = "too-large", 413, "This is larger than the limit"
 

@@ -7,6 +7,8 @@
     pins     root · 0 · name      -> state
     queue    number               -> operation · CID     reference counting that is not done yet
     meta     name                 -> value
+    hosts    host label           -> site         see siteindex.py
+    denied   slot · digest        -> rule         see denied.py
 
 Invariant: a stored block is referenced, or it has an entry in `loose`. What `put_many` and `pin` returned
 for is synced to disk. One process writes (the node, which locks its data folder), any number read. Order of
@@ -34,7 +36,7 @@ from decentraspace.errors import ConfigError, QuotaExceeded, TooLarge, Unavailab
 SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
 _OBJECT = 256  # bytes a block costs beside its data while it waits to be written
-_DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts")
+_DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts", "denied")
 _UNREADABLE = (lmdb.MapResizedError, lmdb.ReadersFullError)
 # How a commit that the disk refuses ends. LMDB keeps no number in its error, and calls a write that was cut
 # short, as a disk without room first does, an input/output error.
