@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import secrets
@@ -23,7 +24,14 @@ from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode,
 from decentraspace.api.schemas import dump, parse, parse_query
 from decentraspace.api.services import NodeServices
 from decentraspace.api.state import Answer, State
-from decentraspace.errors import BadInput, DecentraSpaceError, Forbidden, Unauthorized, UnsupportedMedia
+from decentraspace.errors import (
+    BadInput,
+    DecentraSpaceError,
+    Forbidden,
+    QuotaExceeded,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.plugins import MountedRoute
 from decentraspace.routes import HttpRequest
@@ -377,9 +385,11 @@ async def _bug(error: Exception) -> Response:
     expected: BaseException | None = error
     if isinstance(error, ExceptionGroup):
         # A nursery of a handler failed; the expected failure inside is the answer.
-        expected = error.subgroup(DecentraSpaceError)
+        expected = error.subgroup((DecentraSpaceError, OSError))
         while isinstance(expected, ExceptionGroup):
             expected = expected.exceptions[0]
+    if isinstance(expected, OSError) and expected.errno in (errno.ENOSPC, errno.EDQUOT):
+        expected = QuotaExceeded("There is no room on the node's disk", hint="Try again later.")
     if isinstance(expected, DecentraSpaceError):
         return await _problem(expected)
     log.error("request_broken", path=request.path, exc_info=error)
