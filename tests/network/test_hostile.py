@@ -11,21 +11,27 @@ from typing import Any
 import libipld
 import pytest
 import trio
+import zstandard
 from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
 from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
+from multiaddr import Multiaddr
 from structlog.testing import capture_logs
 
+from decentraspace.identity.keys import NodeKey
 from decentraspace.network import frames, sync
+from decentraspace.network.refused import Refused
 from decentraspace.records.codec import MAX_ENVELOPE
 from tests.network.peers import Factory, Peer, running, sites, stranger, until
 from tests.network.test_network import cids_of, in_mesh
 from tests.records.factory import RULES, take
 
 SYNC = TProtocol(sync.protocol(RULES.name))
+NODE = NodeKey.generate()
 Attack = Callable[[Any], Awaitable[None]]
 
 
@@ -64,8 +70,51 @@ def framed(body: bytes, length: int | None = None) -> bytes:
     return (len(body) if length is None else length).to_bytes(4, "big") + body
 
 
-def ids(start: int, count: int) -> list[bytes]:
-    return [b"\x01\x71\x12\x20" + (start + n).to_bytes(32, "big") for n in range(count)]
+def names(start: int, count: int) -> bytes:
+    """Names of records that do not exist, ascending."""
+    return b"".join((start + n).to_bytes(32, "big") for n in range(count))
+
+
+OTHER_SET = {"root": bytes(24), "count": 3}
+
+
+def offered_then(*messages: dict[str, Any], count: int = 3) -> Attack:
+    """Offer records that do not exist, and then send these messages."""
+
+    async def attack(stream: Any) -> None:
+        for message in (OTHER_SET, {"offer": names(1, count)}, {"done": True}, *messages):
+            await frames.send(stream, message)
+
+    return attack
+
+
+def saying(*messages: dict[str, Any]) -> Attack:
+    async def attack(stream: Any) -> None:
+        for message in messages:
+            await frames.send(stream, message)
+
+    return attack
+
+
+def for_ever(message: dict[str, Any]) -> Attack:
+    async def attack(stream: Any) -> None:
+        await frames.send(stream, OTHER_SET)
+        while True:
+            await frames.send(stream, message)
+            await frames.receive(stream)
+
+    return attack
+
+
+def packed(*items: bytes) -> bytes:
+    [(pack, _)] = frames.packs(items)
+    return pack
+
+
+def bomb(size: int) -> bytes:
+    """A pack that says nothing of its size and would have this many bytes."""
+    compressor = zstandard.ZstdCompressor(level=19, write_content_size=False).compressobj()
+    return compressor.compress(bytes(size)) + compressor.flush()
 
 
 async def oversized_frame(stream: Any) -> None:
@@ -92,79 +141,62 @@ async def deep_nesting(stream: Any) -> None:
     await stream.write(framed(b"\x81" * 100_000 + b"\x01"))
 
 
-async def ids_of_a_wrong_form(stream: Any) -> None:
-    await frames.send(stream, {"ids": [b"short", 5, None]})
-
-
-async def ids_out_of_order(stream: Any) -> None:
-    await frames.send(stream, {"ids": ids(5, 1) + ids(1, 1)})
-
-
-async def the_same_id_again(stream: Any) -> None:
-    await frames.send(stream, {"ids": ids(5, 1) * 2})
-
-
-async def too_many_ids_at_once(stream: Any) -> None:
-    await frames.send(stream, {"ids": ids(0, 9000)})
-
-
-async def no_ids(stream: Any) -> None:
-    while True:
-        await frames.send(stream, {"ids": []})
-
-
-async def unknown_messages(stream: Any) -> None:
-    await frames.send(stream, {"surprise": b"x" * 1000})
-
-
-async def records_where_ids_belong(stream: Any) -> None:
-    await frames.send(stream, {"records": [b"x"]})
-
-
 async def hangs_up(stream: Any) -> None:
     await stream.write(framed(b"", 5000) + b"half")
     await stream.close()
 
 
-async def records_that_are_not_valid(stream: Any) -> None:
-    await frames.send(stream, {"done": True})
-    for _ in range(50):
-        await frames.send(stream, {"records": [os.urandom(2000) for _ in range(10)]})
-
-
-async def records_that_are_no_list(stream: Any) -> None:
-    await frames.send(stream, {"done": True})
-    await frames.send(stream, {"records": {"a": 1}})
-
-
-async def endless_records(stream: Any) -> None:
-    await frames.send(stream, {"done": True})
+async def endless_packs(stream: Any) -> None:
+    await offered_then()(stream)
     while True:
-        await frames.send(stream, {"records": []})
+        await frames.send(stream, {"records": packed(b"x")})
 
 
-ATTACKS: list[Attack] = [
-    oversized_frame,
-    empty_frame,
-    random_bytes,
-    not_cbor,
-    not_a_map,
-    deep_nesting,
-    ids_of_a_wrong_form,
-    ids_out_of_order,
-    the_same_id_again,
-    too_many_ids_at_once,
-    no_ids,
-    unknown_messages,
-    records_where_ids_belong,
-    hangs_up,
-    records_that_are_not_valid,
-    records_that_are_no_list,
-    endless_records,
-]
+ATTACKS: dict[str, Attack] = {
+    "oversized frame": oversized_frame,
+    "empty frame": empty_frame,
+    "random bytes": random_bytes,
+    "not CBOR": not_cbor,
+    "not a map": not_a_map,
+    "deep nesting": deep_nesting,
+    "hangs up": hangs_up,
+    "unknown message": saying({"surprise": b"x" * 1000}),
+    "unknown message later": saying(OTHER_SET, {"surprise": b"x" * 1000}),
+    "records at once": saying({"records": packed(b"x")}),
+    "root of a wrong form": saying({"root": b"short", "count": 1}),
+    "negative count": saying({"root": bytes(24), "count": -1}),
+    "huge count": saying({"root": bytes(24), "count": 1 << 60}),
+    "count that is none": saying({"root": bytes(24), "count": True}),
+    "no questions": saying(OTHER_SET, {"split": [], "names": []}),
+    "questions of a wrong form": saying(OTHER_SET, {"split": b"", "names": 5}),
+    "ranges that cannot be": saying(OTHER_SET, {"split": [], "names": [b"\x10"]}),
+    "ranges of a wrong form": saying(OTHER_SET, {"split": [], "names": [None, 5]}),
+    "a range too deep": saying(OTHER_SET, {"split": [], "names": [bytes(64)]}),
+    "parts of what has none": saying(OTHER_SET, {"split": [b""], "names": []}),
+    "too many ranges": saying(OTHER_SET, {"split": [], "names": [b"\x01"] * 600}),
+    "the same again and again": for_ever({"split": [], "names": [b""]}),
+    "wants more than there is": saying(OTHER_SET, {"want": names(1, 100)}),
+    "offers of a wrong form": saying(OTHER_SET, {"offer": b"x" * 33}),
+    "offers that are no bytes": saying(OTHER_SET, {"offer": [b"x" * 32]}),
+    "offers nothing": saying(OTHER_SET, {"offer": b""}),
+    "offers out of order": saying(OTHER_SET, {"offer": names(5, 1) + names(1, 1)}),
+    "offers the same again": saying(OTHER_SET, {"offer": names(5, 1)}, {"offer": names(5, 1)}),
+    "offers too many at once": saying(OTHER_SET, {"offer": names(1, 9000)}),
+    "offers too many": saying(OTHER_SET, *({"offer": names(1 + n * 8192, 8192)} for n in range(30))),
+    "offers what it has not": offered_then({"done": True}, count=150),
+    "records that are not valid": offered_then({"records": packed(*[os.urandom(500)] * 50)}, count=100),
+    "records not asked for": offered_then({"records": packed(take(sites(1)[0], NODE))}),
+    "more records than asked for": offered_then({"records": packed(*[b"x"] * 4)}),
+    "records that are no pack": offered_then({"records": [b"x"]}),
+    "an empty pack": offered_then({"records": zstandard.compress(b"")}),
+    "a cut pack": offered_then({"records": packed(b"x" * 1000)[:-3]}),
+    "a pack with a length too long": offered_then({"records": zstandard.compress(b"\xff" * 9)}),
+    "a bomb": offered_then({"records": bomb(1 << 30)}),
+    "endless packs": endless_packs,
+}
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.__name__)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 async def test_an_exchange_with_a_hostile_peer_ends_and_is_logged(factory: Factory, attack: Attack) -> None:
     async with honest_pair(factory) as (first, second), stranger(first) as host:
         with capture_logs() as logs:
@@ -176,23 +208,7 @@ async def test_an_exchange_with_a_hostile_peer_ends_and_is_logged(factory: Facto
             await until(lambda: any(entry["event"] == "exchange_failed" for entry in logs))
         await still_works(first, second)
         assert first.store.ids() == sorted(first.store.ids())
-        assert first.network._live is not None
-        assert first.network._live.answering.total() == 0
-
-
-async def test_endless_ids_are_bounded_in_memory(factory: Factory) -> None:
-    """Names of records that do not exist, in order, as fast as they are taken."""
-    async with honest_pair(factory) as (first, second), stranger(first) as host:
-        stream = await host.new_stream(ID.from_string(first.key.peer_id), [SYNC])
-        for n in range(40):
-            await frames.send(stream, {"ids": ids(n * 4000, 4000)})
-        await frames.send(stream, {"done": True})
-        wanted = 0
-        with trio.fail_after(20):
-            while (message := await frames.receive(stream)) != {"done": True}:
-                wanted += len(message.get("want", ()))
-        assert wanted == 100_000  # and not 160,000
-        await still_works(first, second)
+        assert first.network.rounds.answering.total() == 0
 
 
 async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,14 +228,16 @@ async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: p
 
 async def test_a_silent_responder_is_given_up(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "_MESSAGE_DEADLINE", 0.05)
-    monkeypatch.setattr("decentraspace.network.host._SYNC_RETRY", 0.01)
-    monkeypatch.setattr("decentraspace.network.host._SILENT_ROUNDS", 0)
-    async with honest_pair(factory) as (first, second), stranger(first) as host:
+    monkeypatch.setattr("decentraspace.network.rounds._RETRY", 0.01)
+    monkeypatch.setattr("decentraspace.network.rounds._SILENT_ROUNDS", 0)
+    async with honest_pair(factory) as (first, second), stranger(first, connect=False) as host:
 
         async def silent(stream: Any) -> None:
             await trio.sleep_forever()
 
-        host.set_stream_handler(SYNC, silent)
+        host.set_stream_handler(SYNC, silent)  # before it is asked what it speaks
+        await host.connect(info_from_p2p_addr(Multiaddr(first.address)))
+        await until(lambda: str(host.get_id()) in first.connected())
         await until(lambda: str(host.get_id()) not in first.connected())
         assert first.connected() == {second.key.peer_id}
         await still_works(first, second)
@@ -229,28 +247,31 @@ async def test_exchanges_that_one_peer_begins_are_one_at_a_time(factory: Factory
     async with honest_pair(factory) as (first, second), stranger(first) as host:
         target = ID.from_string(first.key.peer_id)
         held = await host.new_stream(target, [SYNC])
-        await frames.send(held, {"ids": ids(0, 1)})
-        assert first.network._live is not None
-        await until(lambda: first.network._live.answering.total() == 1)
+        await frames.send(held, {"root": bytes(24), "count": 1})
+        await until(lambda: first.network.rounds.answering.total() == 1)
         for _ in range(5):
             with trio.fail_after(10), suppress(StreamFailure):
                 await ended(await host.new_stream(target, [SYNC]))
-        assert first.network._live.answering.total() == 1
+        assert first.network.rounds.answering.total() == 1
         await still_works(first, second)
 
 
 async def test_refused_records_are_not_fetched_in_every_round() -> None:
     clock = [0.0]
-    refused = sync.Refused(clock=lambda: clock[0])
-    from decentraspace.identity.keys import NodeKey
-    from decentraspace.records import codec
-
-    record = sites(1)[0]
-    refused.add(take(record, NodeKey.generate()))
-    refused.add(b"no envelope at all")
-    assert refused.ids() == [codec.record_cid(record)]
+    refused = Refused(clock=lambda: clock[0])
+    refused.add(b"1" * 32, "a peer")
+    refused.also(b"1" * 32, "another")
+    refused.add(b"2" * 32, "another")
+    assert refused.ids() == [b"1" * 32, b"2" * 32]
+    assert b"1" * 32 in refused
+    assert b"3" * 32 not in refused
+    assert refused.of("a peer") == [b"1" * 32]
+    assert refused.of("another") == [b"1" * 32, b"2" * 32]
+    assert refused.of("a third") == []
+    refused.forget("another")
+    assert refused.of("another") == []
     clock[0] += 3600
-    assert refused.ids() == []
+    assert refused.ids() == refused.of("a peer") == []
 
 
 # -- gossip

@@ -98,7 +98,7 @@ async def test_a_joiner_that_meets_an_empty_peer_first_still_gets_the_past(facto
     async with running(empty, old):
         joiner = factory.make(key=high, bootstrap=[empty.address])
         async with running(joiner):
-            await until(lambda: bool(joiner.network._met))
+            await until(lambda: bool(joiner.network.rounds.met))
             assert joiner.network._live is not None
             await joiner.network._live.host.connect(info_from_p2p_addr(Multiaddr(old.address)))
             await until(lambda: len(joiner.accepted) == 3)
@@ -119,8 +119,7 @@ async def test_a_partition_heals_by_set_exchange(factory: Factory) -> None:
         async with running(again):
             await until(lambda: len(left.store.ids()) == len(again.store.ids()) == 45)
             assert set(left.store.ids()) == set(again.store.ids())
-            assert len(left.accepted) == 25
-            assert len(again.accepted) == 20
+            await until(lambda: len(left.accepted) == 25 and len(again.accepted) == 20)
 
 
 async def test_what_gossip_lost_comes_with_the_next_exchange(factory: Factory) -> None:
@@ -147,10 +146,9 @@ async def test_records_over_a_quota_do_not_end_the_exchange(factory: Factory) ->
         second.take(mine)
         async with running(second):
             await until(lambda: len(second.accepted) == 25 and cids_of([mine]) <= set(first.accepted))
-            assert len(second.network._lately_refused.ids()) == 35
+            assert len(second.network.rounds.lately_refused.ids()) == 35
             # Further rounds bring nothing that was refused, and nobody is cut off.
-            live = [peer.network._live for peer in (first, second)]
-            rounds = [r for this in live if this for r in this.rounds.values()]
+            rounds = [r for peer in (first, second) for r in peer.network.rounds.peers.values()]
             await until(lambda: sum(r.done for r in rounds) >= 3)
             assert len(second.accepted) == 25
             assert second.connected() == {first.key.peer_id}
@@ -266,7 +264,9 @@ async def test_peers_say_who_they_are(factory: Factory) -> None:
     async with running(first):
         second = factory.make(bootstrap=[first.address])
         async with running(second):
-            await until(lambda: bool(first.network._since) and first.connected() == {second.key.peer_id})
+            await until(
+                lambda: bool(first.network.rounds.since) and first.connected() == {second.key.peer_id}
+            )
             info = first.network.peers()[0]
             assert info.peer_id == second.key.peer_id
             assert abs(info.since - time.time()) < 60

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
-from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from decentraspace.config import NetworkConfig
-from decentraspace.errors import BadInput, ConfigError
+from decentraspace.errors import ConfigError
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
 from decentraspace.network.guests import Guests
+from decentraspace.network.rounds import Rounds
 from decentraspace.network.swarm import connections, listening, make_host, remote_address
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
@@ -42,12 +41,6 @@ _PUBLISH_DEADLINE = 10.0  # seconds
 _STREAM_DEADLINE = 10.0
 _RESTART_FIRST, _RESTART_MOST = 1.0, 60.0  # seconds between starts of a host that fails
 _RESTART_FORGOTTEN = 300.0  # a host that ran this long has not failed at once
-_LOOK = 0.2  # seconds between looks at who is connected
-_SYNC_RETRY = 0.5  # seconds after a first exchange that failed, doubled with each further one
-_SYNC_FAILURES_MOST = 6  # in a row, then the connection is given up
-_ANSWERED_AT_ONCE = 16  # exchanges that peers began
-_SILENT_ROUNDS = 3  # after so many rounds in which the other one should have begun, this one does
-_JOINING = 600.0  # seconds in which the first exchange with a peer brings what was there before
 _STORE_THREADS = 2
 
 
@@ -61,16 +54,6 @@ class PeerInfo:
 
 
 @dataclass
-class _Round:
-    """Exchanges with one peer, as long as it is connected."""
-
-    due: float
-    failures: int = 0
-    under_way: bool = False
-    done: int = 0
-
-
-@dataclass
 class _Live:
     """What exists only while the host runs."""
 
@@ -78,8 +61,6 @@ class _Live:
     pubsub: RecordPubsub
     nursery: trio.Nursery
     guests: Guests
-    rounds: dict[str, _Round] = field(default_factory=dict)
-    answering: Counter[str] = field(default_factory=Counter)
 
 
 class Network:
@@ -96,13 +77,9 @@ class Network:
         self.bitswap = bitswap
         self._config, self._key, self._store, self._on_accepted = config, key, store, on_accepted
         self.topic = f"/decentraspace/{config.name}/records/1"
-        self._sync_protocol = TProtocol(sync.protocol(config.name))
         self._live: _Live | None = None
-        self._since: dict[str, float] = {}
-        self._joining_until = -1.0  # trio's clock; set by the first start
-        self._met: set[str] = set()  # peers with which a whole exchange was done while joining
-        self._lately_refused = sync.Refused()
         self._accepted_send, self._accepted = trio.open_memory_channel[AddResult](1000)
+        self.rounds = Rounds(config, key.peer_id, store, self._accepted_send.send, self._cut_off, self._blame)
         self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
         self.refused = 0
 
@@ -115,7 +92,7 @@ class Network:
         for connection in connections(self._live.host):
             found.setdefault(str(connection.muxed_conn.peer_id), []).append(remote_address(connection))
         now = time.time()
-        return [PeerInfo(p, self._since.get(p, now), tuple(filter(None, a))) for p, a in found.items()]
+        return [PeerInfo(p, self.rounds.since.get(p, now), tuple(filter(None, a))) for p, a in found.items()]
 
     def addresses(self) -> list[str]:
         """Where others reach this node, each ending in /p2p/PEERID."""
@@ -134,8 +111,6 @@ class Network:
         """Until cancelled. Started when listening; ConfigError when an address cannot be listened on."""
         for address in self._config.listen:
             _check_free(address)
-        if self._joining_until < 0:
-            self._joining_until = trio.current_time() + _JOINING
         started = False
 
         def say_started() -> None:
@@ -165,7 +140,7 @@ class Network:
     async def _run_host(self, started: Callable[[], None]) -> None:
         host = make_host(self._key, self._config.max_peers)
         pubsub = RecordPubsub(host, self.topic, self._validate, self._cut_off)
-        host.set_stream_handler(self._sync_protocol, self._on_sync_stream)
+        host.set_stream_handler(self.rounds.protocol, self.rounds.answer)
         addresses = [Multiaddr(a) for a in self._config.listen]
         async with (
             listening(host, addresses),
@@ -178,10 +153,10 @@ class Network:
             await pubsub.wait_until_ready()
             kept = {address.rpartition("/")[2] for address in self._config.ipfs_peers}
             guests_most = min(self._config.max_ipfs_peers, max(3, self._config.max_peers // 2))
-            guests = Guests(host, str(self._sync_protocol), guests_most, kept)
+            guests = Guests(host, str(self.rounds.protocol), guests_most, kept)
             self._live = _Live(host, pubsub, nursery, guests)
             await pubsub.subscribe(self.topic)
-            nursery.start_soon(self._sync_loop, self._live)
+            nursery.start_soon(self.rounds.run, host, guests)
             nursery.start_soon(guests.run, partial(_disconnect, host))
             if self.bitswap is not None:
                 nursery.start_soon(self.bitswap.run, host, self._cut_off)
@@ -217,8 +192,8 @@ class Network:
         except RecordRefused as error:
             self.refused += 1
             log.info("record_refused", peer=str(sender), reason=error.problem_slug, detail=str(error))
-            if sync.is_fault(error) and self._live is not None:
-                self._live.pubsub.fault(sender)
+            if sync.is_fault(error):
+                self._blame(sender)
             return False
         except Exception:  # the disk is full, or the like: the peer is not to blame, and others come
             log.exception("record_not_stored")
@@ -234,112 +209,16 @@ class Network:
             except Exception:  # one record that cannot be handled must not stop those after it
                 log.exception("record_not_handled")
 
+    def _blame(self, peer: ID) -> None:
+        """A peer has done what honest ones seldom do; if it goes on, its connection ends."""
+        if self._live is not None:
+            self._live.pubsub.fault(peer)
+
     def _cut_off(self, peer: ID, reason: str) -> None:
         """A peer has broken the rules: its connection ends."""
         log.warning("peer_cut_off", peer=str(peer), reason=reason)
         if self._live is not None:
             self._live.nursery.start_soon(_disconnect, self._live.host, peer)
-
-    # -- set exchange
-
-    async def _sync_loop(self, live: _Live) -> None:
-        """Exchange with each peer when it connects and then every `sync_interval`."""
-        while True:
-            connected = {str(peer): peer for peer in live.host.get_connected_peers()}
-            self._since = {p: self._since.get(p, time.time()) for p in connected}
-            now = trio.current_time()
-            # One of the two begins; the exchange goes both ways.
-            live.rounds = {
-                name: live.rounds.get(name)
-                or _Round(
-                    now if name < self._key.peer_id else now + _SILENT_ROUNDS * self._config.sync_interval
-                )
-                for name in connected
-            }
-            for name, peer in connected.items():
-                this = live.rounds[name]
-                if live.guests.has(peer):
-                    continue
-                if not this.under_way and now >= this.due:
-                    this.under_way = True
-                    live.nursery.start_soon(self._sync_with, live, peer, this)
-            await trio.sleep(_LOOK)
-
-    async def _sync_with(self, live: _Live, peer: ID, this: _Round) -> None:
-        stream = None
-        name = str(peer)
-        try:
-            with trio.fail_after(sync.EXCHANGE_DEADLINE):
-                with trio.fail_after(_STREAM_DEADLINE):
-                    stream = await live.host.new_stream(peer, [self._sync_protocol])
-                result = await sync.initiate(
-                    stream,
-                    self._store,
-                    self._accepted_send.send,
-                    joining=self._joins(name),
-                    refused=self._lately_refused,
-                )
-            self._exchanged(name, this, result)
-        except Exception as error:  # noqa: BLE001 - a peer's failure, of whatever kind, is no failure of this node
-            this.failures += 1
-            this.due = trio.current_time() + min(_SYNC_RETRY * 2**this.failures, self._config.sync_interval)
-            log.info("exchange_failed", peer=name, reason=repr(error), failures=this.failures)
-            await _finish(stream, reset=True)
-            if isinstance(error, BadInput):
-                self._cut_off(peer, str(error))
-            elif this.failures >= _SYNC_FAILURES_MOST:
-                self._cut_off(peer, "no exchange of records with it succeeds")
-        finally:
-            this.under_way = False
-            await _finish(stream)
-
-    async def _on_sync_stream(self, stream: Any) -> None:
-        live, peer = self._live, stream.muxed_conn.peer_id
-        name = str(peer)
-        if live is None or live.answering[name] or live.answering.total() >= _ANSWERED_AT_ONCE:
-            await _finish(stream, reset=True)  # it tries again
-            return
-        live.answering[name] += 1
-        try:
-            with trio.fail_after(sync.EXCHANGE_DEADLINE):
-                result = await sync.respond(
-                    stream,
-                    self._store,
-                    self._accepted_send.send,
-                    joining=self._joins(name),
-                    refused=self._lately_refused,
-                )
-            self._exchanged(name, live.rounds.get(name), result)
-        except Exception as error:  # noqa: BLE001 - as above: the peer's failure
-            log.info("exchange_failed", peer=name, reason=repr(error))
-            await _finish(stream, reset=True)
-            if isinstance(error, BadInput):
-                self._cut_off(peer, str(error))
-        finally:
-            del live.answering[name]
-            await _finish(stream)
-
-    def _joins(self, peer: str) -> bool:
-        """Whether an exchange with this peer brings what was there before this node: the first with each
-        peer, for some time. (The first of all may be with one that has nothing.)"""
-        return trio.current_time() < self._joining_until and peer not in self._met
-
-    def _exchanged(self, peer: str, this: _Round | None, result: sync.SyncResult) -> None:
-        if trio.current_time() < self._joining_until:
-            self._met.add(peer)
-        if this is not None:
-            this.failures, this.done = 0, this.done + 1
-            begins = peer < self._key.peer_id
-            wait = self._config.sync_interval * (1 if begins else _SILENT_ROUNDS)
-            this.due = trio.current_time() + wait
-        if result.received or result.sent or result.refused:
-            log.info(
-                "records_exchanged",
-                peer=peer,
-                received=result.received,
-                sent=result.sent,
-                refused=result.refused,
-            )
 
 
 async def _must_not_end(service: Any, name: str) -> None:
@@ -353,16 +232,6 @@ async def _disconnect(host: Any, peer: ID) -> None:
             await host.disconnect(peer)
     except Exception as error:  # noqa: BLE001 - it is gone, or will be
         log.debug("disconnect_failed", peer=str(peer), reason=repr(error))
-
-
-async def _finish(stream: Any, *, reset: bool = False) -> None:
-    if stream is None:
-        return
-    with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
-        try:
-            await (stream.reset() if reset else stream.close())
-        except Exception as error:  # noqa: BLE001 - it is gone either way
-            log.debug("stream_close_failed", reason=repr(error))
 
 
 def _innermost(error: BaseException) -> BaseException:

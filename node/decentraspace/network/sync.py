@@ -1,67 +1,83 @@
-"""Set exchange: two nodes compare the CIDs of all their records and give each other what is lacking.
+"""Set exchange: two nodes find out which records only one of them has, and give each other those.
 
-    initiator                               responder
-    {ids: [...]} ... {done: true}   ->
-                                    <-      {records: [...]} ...  {want: [...]} ... {done: true}
-    {records: [...]} ... {done: true} ->
+    asks                                        answers
+    {root, count}                       ->
+                                        <-      {root, count}           equal: that was all
+    {split: [...], names: [...]}        ->
+                                        <-      {split: [...], names: [...]}    as often as it takes
+    {want: ids} … {offer: ids} … {done}  ->
+                                        <-      {take: ids} … {records: pack} … {done}
+    {records: pack} … {done}            ->
 
-Ids come in ascending order, so that the responder compares while it reads and holds none of them. Every
-message has a deadline, every list a bound. Costs 36 bytes per record and round.
+Names of records are the 32 bytes of their SHA-256; how differences are found says reconcile.py. Each side
+compares snapshots, and takes only records that it asked for by name. Every message has a deadline, every
+list a bound. What was taken before an exchange breaks off is kept, and the next one finds what is left.
 
-What this node refused lately counts as known, so that it is not sent again in every round. Refusals that
-other honest nodes may see otherwise (quotas, clocks, delegations that ran out) are not held against the
-peer that passed the record on.
+What this node refused lately is not asked for again. A peer that sent such records has them, and they are
+not what the two differ in: so they count as known towards that peer. Refusals that other honest nodes may
+see otherwise (quotas, clocks, delegations that ran out) are not held against the peer.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 import trio
 
-from decentraspace.errors import BadInput, DecentraSpaceError
-from decentraspace.network import frames
+from decentraspace.errors import BadInput
+from decentraspace.network import frames, reconcile
 from decentraspace.network.frames import Stream
+from decentraspace.network.reconcile import FINGERPRINT, ID, Comparison, Summary, Tree
+from decentraspace.network.refused import Refused
 from decentraspace.records import codec
+from decentraspace.records.judging import Judge, Judgement, judges
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
 
 log = structlog.get_logger(__name__)
 
-_IDS_PER_MESSAGE = 4000
-_RECORDS_PER_MESSAGE = 256 * 1024  # bytes
-_IDS_MOST = 5_000_000
-_WANT_MOST = 100_000  # the rest comes with the next exchange
-_RECORDS_MOST = 1_000_000
+_NAMES_PER_MESSAGE = 8192
+_NAMED_MOST = 100_000  # records that one exchange brings, each way; the next one begins at once
+_READ_AT_ONCE = 256  # records, from the database
 _FAULTS_MOST = 20  # records of one peer in one exchange that no honest node passes on
 _REFUSALS_MOST = 20_000
+_MISSING_MOST = 100  # records named and not sent: they may have been replaced meanwhile
+_QUESTIONS_SLACK = 1 << 16  # bytes of answers beyond what telling the whole set takes
+_BYTES_PER_NAME = 160  # that telling the whole set takes, at most
+_RANGE_COSTS, _QUESTION_COSTS = 64, 256  # bytes that a range and a question count for beside its answer
 _MESSAGE_DEADLINE = 20.0  # seconds
+_STORING_DEADLINE = 100.0  # more, where the peer first has to store what it was sent
 EXCHANGE_DEADLINE = 600.0
-_REFUSED_FOR = 600.0  # seconds
-_REFUSED_MOST = 50_000
+_PREFIX = codec.record_cid(b"")[:-ID]
 _MATTERS_OF_VIEW = frozenset({"sponsor-quota", "unknown-sponsor", "future-record", "expired-delegation"})
 
 
 def protocol(network: str) -> str:
     """The libp2p protocol id: nodes of different networks have nothing to tell each other."""
-    return f"/decentraspace/{network}/sync/1"
+    return f"/decentraspace/{network}/sync/2"
 
 
 @dataclass(frozen=True)
 class SyncResult:
-    """Records received and accepted, sent, and refused in one exchange."""
+    """Records received and accepted, sent, and refused in one exchange; `more`: it was cut short, and the
+    sets still differ; bytes written and read by this side."""
 
     received: int
     sent: int
     refused: int
+    more: bool = False
+    bytes_out: int = 0
+    bytes_in: int = 0
 
 
 Accepted = Callable[[AddResult], Awaitable[None]]
+Spend = Callable[[int, int], None]
+"""Told of each message's bytes before it goes out, and of the set's records; raises when the peer has had
+enough."""
 
 
 def is_fault(refusal: RecordRefused) -> bool:
@@ -69,53 +85,49 @@ def is_fault(refusal: RecordRefused) -> bool:
     return refusal.problem_slug not in _MATTERS_OF_VIEW
 
 
-class Refused:
-    """Records that were refused lately, by CID; bounded, and forgotten after a while."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def add(self, envelope: bytes) -> None:
-        try:
-            cid = codec.record_cid(codec.decode_envelope(envelope).record)
-        except DecentraSpaceError:
-            return  # it has no name
-        self._until.pop(cid, None)
-        self._until[cid] = self._clock() + _REFUSED_FOR
-        if len(self._until) > _REFUSED_MOST:
-            self._until.popitem(last=False)
-
-    def ids(self) -> list[bytes]:
-        now = self._clock()
-        while self._until and next(iter(self._until.values())) <= now:
-            self._until.popitem(last=False)
-        return list(self._until)
-
-
 async def initiate(
-    stream: Stream, store: RecordStore, accepted: Accepted, *, joining: bool, refused: Refused | None = None
+    stream: Stream,
+    store: RecordStore,
+    accepted: Accepted,
+    *,
+    joining: bool,
+    refused: Refused | None = None,
+    peer: str = "",
 ) -> SyncResult:
     """The initiator's side. BadInput when the peer breaks the protocol, trio.TooSlowError when it dawdles.
 
     `joining`: what was there before this node is taken as records/verdict.py says.
     """
-    taker = _Taker(store, accepted, joining, refused)
-    mine = await trio.to_thread.run_sync(store.ids)
-    offered = taker.known(mine)
-    await _send_ids(stream, "ids", offered)
-    wanted: dict[bytes, None] = {}
-    async for message in _messages(stream):
-        if "records" in message:
-            await taker.take(message["records"])
-        elif "want" in message:
-            wanted.update(dict.fromkeys(_ids(message["want"])))
-            if len(wanted) > len(offered):
-                raise BadInput("A peer wants records that it was not offered")
-        else:
-            raise BadInput("A peer sent a message that does not belong here")
-    sent = await _send_records(stream, store, [i for i in mine if i in wanted])
-    return SyncResult(taker.accepted, sent, taker.refused)
+    line = _Line(stream)
+    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
+    mine = await taker.known()
+    await line.write({"root": mine.fingerprint, "count": mine.count})
+    theirs = _summary(await line.read())
+    if theirs == mine.summary:
+        return taker.result(sent=0, more=False)
+    comparison = Comparison(mine, theirs, _NAMED_MOST)
+    while (question := comparison.question()) is not None:
+        await line.write({"split": question.split, "names": question.names})
+        answer = await line.read()
+        comparison.learn(_list(answer, "split"), _list(answer, "names"))
+    wanted = sorted(taker.lacking(comparison.wanted))
+    # Of what was refused nothing is here, though towards this peer it counts as known.
+    kept = await trio.to_thread.run_sync(store.tree)
+    offered = sorted(name for name in comparison.offered if name in kept)
+    await line.write_names("want", wanted)
+    await line.write_names("offer", offered)
+    await line.write({"done": True})
+    taken: list[bytes] = []
+    offers = set(offered)
+
+    def take(message: dict[str, Any]) -> None:
+        taken.extend(_names(message["take"], after=taken[-1] if taken else b""))
+        if not offers.issuperset(taken[-len(message["take"]) // ID :]):
+            raise BadInput("A peer takes records that it was not offered")
+
+    await taker.receive(wanted, other={"take": take})
+    sent = await _send_records(line, store, taken)
+    return taker.result(sent, comparison.more)
 
 
 async def respond(
@@ -125,139 +137,245 @@ async def respond(
     *,
     joining: bool = False,
     refused: Refused | None = None,
+    peer: str = "",
+    spend: Spend | None = None,
 ) -> SyncResult:
     """The responder's side; arguments and errors as for `initiate`."""
-    taker = _Taker(store, accepted, joining, refused)
-    mine = await trio.to_thread.run_sync(store.ids)
-    comparison = Comparison(taker.known(mine))
-    async for message in _messages(stream):
-        comparison.feed(_ids(message.get("ids")))
-    kept = set(mine)
-    lacking = [i for i in comparison.finish() if i in kept]  # of what was refused, nothing is here
-    sent = await _send_records(stream, store, lacking, done=False)
-    await _send_ids(stream, "want", comparison.wanted)
-    async for message in _messages(stream):
-        if "records" not in message:
-            raise BadInput("A peer sent a message that does not belong here")
-        await taker.take(message["records"])
-    return SyncResult(taker.accepted, sent, taker.refused)
+    line = _Line(stream, spend)
+    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
+    mine = await taker.known()
+    line.records = mine.count
+    theirs = _summary(await line.read())
+    await line.write({"root": mine.fingerprint, "count": mine.count})
+    if theirs == mine.summary:
+        return taker.result(sent=0, more=False)
+    message = await _answer_questions(line, mine)
+    wanted, offered = await _read_names(line, message, mine.count)
+    takes = sorted(taker.lacking(offered))[:_NAMED_MOST]
+    await line.write_names("take", takes)
+    sent = await _send_records(line, store, wanted)
+    await taker.receive(takes)
+    return taker.result(sent, more=max(len(wanted), len(offered)) >= _NAMED_MOST)
 
 
-class Comparison:
-    """Of two ascending lists, one of which arrives in pieces: `wanted` is only there, `finish()` only here."""
-
-    def __init__(self, mine: list[bytes]) -> None:
-        self._mine, self._at = mine, 0
-        self._lacking: list[bytes] = []
-        self._last = b""
-        self._count = 0
-        self.wanted: list[bytes] = []
-
-    def feed(self, theirs: list[bytes]) -> None:
-        """BadInput when they do not ascend or are too many."""
-        self._count += len(theirs)
-        if self._count > _IDS_MOST:
-            raise BadInput("A peer sent more record names than a set may have")
-        for name in theirs:
-            if name <= self._last:
-                raise BadInput("A peer sent record names out of order")
-            self._last = name
-            while self._at < len(self._mine) and self._mine[self._at] < name:
-                self._lacking.append(self._mine[self._at])
-                self._at += 1
-            if self._at < len(self._mine) and self._mine[self._at] == name:
-                self._at += 1
-            elif len(self.wanted) < _WANT_MOST:
-                self.wanted.append(name)
-
-    def finish(self) -> list[bytes]:
-        self._lacking.extend(self._mine[self._at :])
-        self._at = len(self._mine)
-        return self._lacking
-
-
-async def _messages(stream: Stream) -> AsyncIterator[dict[str, Any]]:
-    """Messages until {done: true}."""
+async def _answer_questions(line: _Line, mine: Tree) -> dict[str, Any]:
+    """Until a message comes that asks nothing; that one."""
+    left = _QUESTIONS_SLACK + _BYTES_PER_NAME * mine.count
     while True:
-        with trio.fail_after(_MESSAGE_DEADLINE):
-            message = await frames.receive(stream)
-        if message == {"done": True}:
-            return
-        yield message
+        message = await line.read()
+        if not message.keys() & {"split", "names"}:
+            return message
+        split, names = reconcile.answer(mine, _list(message, "split"), _list(message, "names"))
+        left -= _QUESTION_COSTS + sum(_RANGE_COSTS + len(told) for told in (*split, *names))
+        if left < 0:
+            raise BadInput("A peer asks again and again what it was told")
+        await line.write({"split": split, "names": names})
 
 
-def _ids(value: Any) -> list[bytes]:
-    if not isinstance(value, list) or not 0 < len(value) <= 2 * _IDS_PER_MESSAGE:
-        raise BadInput("A peer sent too many record names, or none where they belong")
-    if not all(isinstance(i, bytes) and len(i) == 36 for i in value):
-        raise BadInput("A peer sent a record name of a wrong form")
-    return value
+async def _read_names(line: _Line, message: dict[str, Any], count: int) -> tuple[list[bytes], list[bytes]]:
+    """What the peer wants and offers."""
+    named: dict[str, list[bytes]] = {"want": [], "offer": []}
+    most = {"want": count, "offer": 2 * _NAMED_MOST}
+    while message != {"done": True}:
+        for kind in message.keys() & named.keys():
+            so_far = named[kind]
+            so_far += _names(message[kind], after=so_far[-1] if so_far else b"")
+            if len(so_far) > most[kind]:
+                raise BadInput("A peer names more records than it may")
+        if len(message) != 1 or not message.keys() & named.keys():
+            raise BadInput("A peer sent a message that does not belong here")
+        message = await line.read()
+    return named["want"], named["offer"]
 
 
-async def _write(stream: Stream, message: dict[str, Any]) -> None:
-    with trio.fail_after(_MESSAGE_DEADLINE):
-        await frames.send(stream, message)
-
-
-async def _send_ids(stream: Stream, name: str, ids: list[bytes]) -> None:
-    for start in range(0, len(ids), _IDS_PER_MESSAGE):
-        await _write(stream, {name: ids[start : start + _IDS_PER_MESSAGE]})
-    await _write(stream, {"done": True})
-
-
-async def _send_records(stream: Stream, store: RecordStore, ids: list[bytes], *, done: bool = True) -> int:
-    batch: list[bytes] = []
-    size = sent = 0
-    for start in range(0, len(ids), 100):
-        for envelope in await trio.to_thread.run_sync(store.envelopes, ids[start : start + 100]):
-            batch.append(envelope)
-            size += len(envelope)
-            sent += 1
-            if size >= _RECORDS_PER_MESSAGE:
-                await _write(stream, {"records": batch})
-                batch, size = [], 0
-    if batch:
-        await _write(stream, {"records": batch})
-    if done:
-        await _write(stream, {"done": True})
+async def _send_records(line: _Line, store: RecordStore, names: Sequence[bytes]) -> int:
+    sent = 0
+    for start in range(0, len(names), _READ_AT_ONCE):
+        ids = [_PREFIX + name for name in names[start : start + _READ_AT_ONCE]]
+        for packed, count in await trio.to_thread.run_sync(
+            lambda ids=ids: list(frames.packs(store.envelopes(ids)))
+        ):
+            await line.write({"records": packed})
+            sent += count
+    await line.write({"done": True})
+    if sent:
+        line.be_patient()
     return sent
 
 
+# -- messages
+
+
+class _Line:
+    """Messages to and from one peer, counted."""
+
+    def __init__(self, stream: Stream, spend: Spend | None = None) -> None:
+        self._stream, self._spend = stream, spend
+        self._patience = 0.0
+        self.records = 0  # of this side's set
+        self.bytes_out = self.bytes_in = 0
+
+    def be_patient(self) -> None:
+        """With the next message only."""
+        self._patience = _STORING_DEADLINE
+
+    async def write(self, message: dict[str, Any]) -> None:
+        data = frames.encode(message)
+        if self._spend is not None:
+            self._spend(len(data), self.records)
+        with trio.fail_after(_MESSAGE_DEADLINE):
+            await frames.send(self._stream, data)
+        self.bytes_out += len(data)
+
+    async def write_names(self, kind: str, names: Sequence[bytes]) -> None:
+        for start in range(0, len(names), _NAMES_PER_MESSAGE):
+            await self.write({kind: b"".join(names[start : start + _NAMES_PER_MESSAGE])})
+
+    async def read(self) -> dict[str, Any]:
+        # What this side sent before, the peer may still have to store.
+        patience, self._patience = self._patience, 0.0
+        with trio.fail_after(_MESSAGE_DEADLINE + patience):
+            message, size = await frames.receive(self._stream)
+        self.bytes_in += size
+        return message
+
+    async def until_done(self) -> AsyncIterator[dict[str, Any]]:
+        while (message := await self.read()) != {"done": True}:
+            yield message
+
+
+def _summary(message: dict[str, Any]) -> Summary:
+    root, count = message.get("root"), message.get("count")
+    if (
+        set(message) != {"root", "count"}
+        or type(root) is not bytes
+        or len(root) != FINGERPRINT
+        or type(count) is not int
+        or not 0 <= count < reconcile.COUNT_MOST
+    ):
+        raise BadInput("A peer did not say what its set is")
+    return Summary(count, root)
+
+
+def _list(message: dict[str, Any], name: str) -> list[Any]:
+    value = message.get(name)
+    if set(message) != {"split", "names"} or not isinstance(value, list):
+        raise BadInput("A peer sent a message that does not belong here")
+    return value
+
+
+def _names(value: Any, *, after: bytes) -> list[bytes]:
+    """Ascending names, the first beyond `after`."""
+    if type(value) is not bytes or not 0 < len(value) <= ID * _NAMES_PER_MESSAGE or len(value) % ID:
+        raise BadInput("A peer sent too many record names, or none where they belong")
+    names = [value[at : at + ID] for at in range(0, len(value), ID)]
+    last = after
+    for name in names:
+        if name <= last:
+            raise BadInput("A peer sent record names out of order")
+        last = name
+    return names
+
+
+# -- taking records
+
+
 class _Taker:
-    """Takes what a peer sends, until it has sent too much that is not valid."""
+    """Takes what was asked for, until the peer has sent too much that is not valid."""
 
     def __init__(
-        self, store: RecordStore, accepted: Accepted, joining: bool, refused: Refused | None
+        self,
+        line: _Line,
+        store: RecordStore,
+        accepted: Accepted,
+        joining: bool,
+        refused: Refused,
+        peer: str,
     ) -> None:
-        self._store, self._on_accepted, self._joining = store, accepted, joining
-        self._lately = refused if refused is not None else Refused()
-        self.accepted = self.refused = self._faults = self._seen = 0
+        self._line, self._store, self._on_accepted = line, store, accepted
+        self._joining, self._lately, self._peer = joining, refused, peer
+        self._awaited: set[bytes] = set()
+        self.accepted = self.refused = self._faults = 0
 
-    def known(self, mine: list[bytes]) -> list[bytes]:
-        """Ids not to be sent to this node, ascending."""
-        lately = self._lately.ids()
-        return sorted({*mine, *lately}) if lately else mine
+    def result(self, sent: int, more: bool) -> SyncResult:
+        return SyncResult(self.accepted, sent, self.refused, more, self._line.bytes_out, self._line.bytes_in)
 
-    async def take(self, envelopes: Any) -> None:
-        if (
-            not isinstance(envelopes, list)
-            or not envelopes
-            or not all(isinstance(e, bytes) for e in envelopes)
-        ):
-            raise BadInput("A peer sent records of a wrong form")
-        self._seen += len(envelopes)
-        if self._seen > _RECORDS_MOST:
-            raise BadInput("A peer sent more records than a set may have")
-        for start in range(0, len(envelopes), 50):
-            part = envelopes[start : start + 50]
-            now = int(time.time())
-            results = await trio.to_thread.run_sync(
-                lambda part=part, now=now: self._store.add_many(part, now=now, joining=self._joining)
-            )
-            for envelope, result in zip(part, results, strict=True):
-                await self._note(envelope, result)
+    async def known(self) -> Tree:
+        """What this node has, and what it refused that the peer has."""
+        return await trio.to_thread.run_sync(lambda: self._store.tree().changed(self._lately.of(self._peer)))
 
-    async def _note(self, envelope: bytes, result: AddResult | RecordRefused) -> None:
+    def lacking(self, names: Iterable[bytes]) -> list[bytes]:
+        """Those that are worth asking the peer for, who has them all."""
+        result = []
+        for name in names:
+            if name in self._lately:
+                self._lately.also(name, self._peer)
+            else:
+                result.append(name)
+        return result
+
+    async def receive(
+        self, awaited: Sequence[bytes], other: dict[str, Callable[[dict[str, Any]], None]] | None = None
+    ) -> None:
+        """Records until the peer is done: while one message is read, that before is judged and stored.
+
+        `other`: what to do with messages of other kinds, by their name.
+        """
+        self._awaited = set(awaited)
+        try:
+            async with judges(self._store.rules, len(awaited)) as judge, trio.open_nursery() as nursery:
+                to_judge, read = trio.open_memory_channel[list[bytes]](1)
+                to_store, judged = trio.open_memory_channel[tuple[list[bytes], list[Judgement], int]](1)
+                nursery.start_soon(self._judge_all, judge, read, to_store)
+                nursery.start_soon(self._store_all, judged)
+                async with to_judge:
+                    async for message in self._line.until_done():
+                        kind = next(iter(message), "")
+                        if len(message) == 1 and kind == "records":
+                            await to_judge.send(self._unpack(message["records"]))
+                        elif len(message) == 1 and other and kind in other:
+                            other[kind](message)
+                        else:
+                            raise BadInput("A peer sent a message that does not belong here")
+        except ExceptionGroup as group:
+            raise _first(group) from group
+        if len(self._awaited) > max(_MISSING_MOST, len(awaited) // 10):
+            raise BadInput(f"A peer named {len(self._awaited)} records that it did not send")
+
+    def _unpack(self, packed: Any) -> list[bytes]:
+        envelopes = frames.unpack(packed)
+        if len(envelopes) > len(self._awaited):
+            raise BadInput("A peer sent more records than it was asked for")
+        return envelopes
+
+    async def _judge_all(
+        self,
+        judge: Judge,
+        read: trio.MemoryReceiveChannel[list[bytes]],
+        to_store: trio.MemorySendChannel[tuple[list[bytes], list[Judgement], int]],
+    ) -> None:
+        async with read, to_store:
+            async for envelopes in read:
+                now = int(time.time())
+                await to_store.send((envelopes, await judge(envelopes, now, self._joining), now))
+
+    async def _store_all(
+        self, judged: trio.MemoryReceiveChannel[tuple[list[bytes], list[Judgement], int]]
+    ) -> None:
+        async with judged:
+            async for envelopes, judgements, now in judged:
+                names = [_name_of(e, j) for e, j in zip(envelopes, judgements, strict=True)]
+                for name in names:
+                    if name is not None and name not in self._awaited:
+                        raise BadInput("A peer sent a record that it was not asked for, or sent it twice")
+                    self._awaited.discard(name or b"")
+                results = await trio.to_thread.run_sync(
+                    lambda j=judgements, now=now: self._store.add_judged(j, now=now, joining=self._joining)
+                )
+                for name, result in zip(names, results, strict=True):
+                    await self._note(name, result)
+
+    async def _note(self, name: bytes | None, result: AddResult | RecordRefused) -> None:
         if not isinstance(result, RecordRefused):
             if result.status == "accepted":
                 self.accepted += 1
@@ -265,7 +383,25 @@ class _Taker:
             return
         self.refused += 1
         self._faults += is_fault(result)
-        self._lately.add(envelope)
+        if name is not None:
+            self._lately.add(name, self._peer)
         log.debug("record_refused", reason=result.problem_slug, detail=str(result))
         if self._faults > _FAULTS_MOST or self.refused > _REFUSALS_MOST:
             raise BadInput(f"A peer sent {self.refused} records that are not valid")
+
+
+def _name_of(envelope: bytes, judgement: Judgement) -> bytes | None:
+    """None for what is no envelope."""
+    if not isinstance(judgement, RecordRefused):
+        return judgement.record.cid[-ID:]
+    try:
+        return codec.record_cid(codec.decode_envelope(envelope).record)[-ID:]
+    except BadInput:
+        return None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
