@@ -26,6 +26,7 @@ from decentraspace.api.server import serve_api
 from decentraspace.config import Config
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import run_gc
+from decentraspace.content.scrub import run_scrub
 from decentraspace.content.uploads import UploadStore
 from decentraspace.errors import ConfigError, DecentraSpaceError, in_words
 from decentraspace.gateway.control import ControlServer
@@ -143,6 +144,7 @@ class Node:
             await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)
+            nursery.start_soon(run_scrub, self.blocks, self.fetcher.fetch_block, self.config.storage)
             nursery.start_soon(self._announce)
             log.info(
                 "ready",

@@ -120,6 +120,9 @@ class GatewayConfig:
 @dataclass(frozen=True)
 class StorageConfig:
     quota: int = _setting(10 * GIB, "Bytes of blocks the node keeps at most.", 0, MOST)
+    scrub_interval: float = _setting(
+        7 * 86400.0, "Seconds in which all blocks are read again and checked.", 1.0, _YEAR
+    )
     gc_interval: float = _setting(600.0, "Seconds between garbage collections.", 0.1, _YEAR)
     gc_grace: float = _setting(
         3600.0, "Seconds an unreferenced block is kept after it was last touched.", 0.0, _YEAR

@@ -39,6 +39,7 @@ _RETRY_FIRST, _RETRY_MOST = 0.25, 3600.0  # seconds between attempts to copy a s
 _BUSY = 5.0  # seconds until a sponsor's next site is tried
 _WITNESS_FIRST, _WITNESS_MOST = 2.0, 3600.0  # seconds between receipts of one site
 _PAGE = 500  # channels looked at at once
+_VERIFIED = 20  # versions whose blocks are counted after each look
 
 
 class Copies:
@@ -105,6 +106,7 @@ class Copies:
             await trio.sleep(self.config.hosting.check_every * random.uniform(0.75, 1.25))  # noqa: S311
             try:
                 await self.look()
+                await self.verify()
             except DecentraSpaceError as error:
                 log.warning("shares_not_looked_at", reason=str(error))
 
@@ -122,6 +124,26 @@ class Copies:
             for head in spare:
                 await self.holdings.let_go(head)
             after = heads[-1].site_id
+
+    async def verify(self, most: int = _VERIFIED) -> None:
+        """See whether some of the versions held are still whole; get what is missing, or take the receipt
+        back until it has come."""
+        for head in await trio.to_thread.run_sync(self._sample, most):
+            if not await trio.to_thread.run_sync(self.blocks.missing, head.root, 1):
+                continue
+            log.error("site_damaged", site=head.site_id, channel=head.channel, seq=head.seq)
+            try:
+                await self._bring(head.root, 2 * head.size + 2**20, _SLOW_DEADLINE)
+            except DecentraSpaceError as error:
+                log.error("site_not_mended", site=head.site_id, reason=str(error))
+                async with self.holdings.lock(head.site_id):
+                    await self.holdings.take_back(head.site_id, head.channel)
+            else:
+                self.enqueue(head.site_id, head.channel)  # the receipt is given again
+
+    def _sample(self, most: int) -> list[SiteHead]:
+        heads = [head for head in self.records.all_heads() if self.holdings.holds(head.cid)]
+        return random.sample(heads, min(most, len(heads)))
 
     def _page(self, after: str) -> list[SiteHead]:
         """Some channels of the sites after one; all channels of a site are in one page."""

@@ -177,9 +177,9 @@ class Holdings:
         async with self.lock(site_id):
             for root in await trio.to_thread.run_sync(self._drop, site_id, channel):
                 self._mirror("storage_unpin", root)
-            await self._take_back(site_id, channel)
+            await self.take_back(site_id, channel)
 
-    async def _take_back(self, site_id: str, channel: str) -> None:
+    async def take_back(self, site_id: str, channel: str) -> None:
         """Say that this node no longer holds what its receipt for a channel names."""
         own = await trio.to_thread.run_sync(self.records.receipt_of, self.key.public, site_id, channel)
         if own is not None and own.body.held:
@@ -229,7 +229,7 @@ class Holdings:
         """All versions of a channel, held by others. The receipt goes first: who counts holders must not
         count on this node."""
         async with self.lock(head.site_id):
-            await self._take_back(head.site_id, head.channel)
+            await self.take_back(head.site_id, head.channel)
             gone = await trio.to_thread.run_sync(self._release, head.site_id, head.channel)
         for root in gone:
             self._mirror("storage_unpin", root)

@@ -317,6 +317,32 @@ class BlockStore:
         with self._holds_lock:
             return min([self.now() - int(grace * 1000), *self._holds.values()])
 
+    # -- damage
+
+    def referenced_as(self, key: bytes) -> list[bytes]:
+        """CIDs under which pinned DAGs reach the block with this multihash."""
+        from decentraspace.content import pins
+
+        with self.read() as txn:
+            return pins.names_of(self, txn, key)
+
+    def drop_damaged(self, key: bytes) -> bool:
+        """Take out the block with this multihash if its bytes are not what that says; whether they were not.
+
+        Its references stay: it is missing from now on, and counted again when it comes back.
+        """
+        with self.write() as txn:
+            data = txn.get(key, db=self.db["blocks"])
+            if data is None or cids.digest_matches(b"\x01\x55" + key, data):
+                return False
+            txn.delete(key, db=self.db["blocks"])
+            since = txn.get(key, db=self.db["since"])
+            if since is not None:
+                txn.delete(bytes(since) + key, db=self.db["loose"])
+                txn.delete(key, db=self.db["since"])
+            self.count(txn, blocks=-1, size=-len(data))
+            return True
+
     # -- whole DAGs
 
     def referenced(self, cid: bytes) -> bool:

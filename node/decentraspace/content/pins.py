@@ -68,6 +68,18 @@ def is_served(store: BlockStore, txn: Any, key: bytes) -> bool:
     return False
 
 
+def names_of(store: BlockStore, txn: Any, key: bytes) -> list[bytes]:
+    """CIDs under which references to the block with this multihash are counted."""
+    found: dict[bytes, None] = {}
+    cursor = txn.cursor(db=store.db["refs"])
+    more = cursor.set_range(key)
+    while more and bytes(cursor.key()).startswith(key):
+        codec = bytes(cursor.key())[len(key) :].removesuffix(_KEPT_ONLY)
+        found[b"\x01" + codec + key] = None
+        more = cursor.next()
+    return list(found)
+
+
 def listed(store: BlockStore, start: bytes, state: bytes = _DONE) -> list[tuple[bytes, str]]:
     """(root, name) of the pins whose keys start so."""
     found = []

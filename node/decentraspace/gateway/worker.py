@@ -202,11 +202,11 @@ class Gateway:
             raise refusal(414, "Too long", f"A path has at most {_PATH_MOST} characters.")
         name = found[1].lower().rstrip(".") if found else ""
         if name.endswith(self._cid_suffix):
-            return self._by_cid(name[: -len(self._cid_suffix)], path)
+            return await self._by_cid(name[: -len(self._cid_suffix)], path, scope.headers)
         if name.endswith(self._suffix):
             return await self._by_label(name[: -len(self._suffix)], path)
         if path.startswith("/ipfs/"):
-            return self._by_path(name, host, path, scope)
+            return await self._by_path(name, host, path, scope)
         raise refusal(
             404,
             "No site here",
@@ -238,15 +238,15 @@ class Gateway:
             raw: bytes | None = txn.get(label.encode(), db=self._hosts)
             return raw
 
-    def _by_cid(self, label: str, path: str) -> Target:
+    async def _by_cid(self, label: str, path: str, headers: Any) -> Target:
         root = _parse(label)
-        self._check_served(root)
+        await self._check_served(root, headers)
         return Target("", root, path, self._cid_mode)
 
-    def _by_path(self, name: str, host: str, path: str, scope: Any) -> Target:
+    async def _by_path(self, name: str, host: str, path: str, scope: Any) -> Target:
         text, slash, rest = path[len("/ipfs/") :].partition("/")
         root = _parse(text)
-        self._check_served(root)
+        await self._check_served(root, scope.headers)
         plain = cids.to_text(root)
         accept = scope.headers.get("accept") or ""
         machine = "format=" in scope.query_string or "vnd.ipld" in accept
@@ -257,9 +257,15 @@ class Gateway:
             raise Answered(Page(301, [("cache-control", "public, max-age=3600")], b"", location=to))
         return Target("", root, slash + rest, Mode("/ipfs/" + plain, True, False, self.settings.autoindex))
 
-    def _check_served(self, root: bytes) -> None:
+    async def _check_served(self, root: bytes, headers: Any) -> None:
         """Content that a CID itself carries is somebody's invention: it could link to anything there is."""
-        if not (self.settings.open_relay or root == _NO_CONTENT or self.store.referenced(root)):
+        if "only-if-cached" in (headers.get("cache-control") or "") and not self.store.has(root):
+            # https://specs.ipfs.tech/http-gateways/path-gateway/#cache-control-request-header
+            raise refusal(412, "Not here", "This node does not have that content.")
+        if self.settings.open_relay or root == _NO_CONTENT or self.store.referenced(root):
+            return
+        # Not held here; the node knows whether a site consists of it.
+        if cids.identity_data(root) is not None or not await self._resolved(cids.to_text(root)):
             raise refusal(
                 404, "Not served here", "This node serves what its sites consist of, and nothing else."
             )

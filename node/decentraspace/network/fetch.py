@@ -136,7 +136,7 @@ class Fetcher:
         return False
 
     async def _fetch_block(self, cid: bytes, root: bytes) -> bool:
-        if await trio.to_thread.run_sync(self._store.has, cid):
+        if await trio.to_thread.run_sync(self._sound, cid):
             return True
         for provider in self._ranked(await self._providers(root)):
             try:
@@ -158,6 +158,15 @@ class Fetcher:
             log.info("exchange_failed", cid=cids.to_text(cid), reason=str(error))
             return False
         return True
+
+    def _sound(self, cid: bytes) -> bool:
+        """Whether the block is here. One that is damaged is no longer."""
+        data = self._store.get(cid)
+        if data is None or cids.digest_matches(cid, data):
+            return data is not None
+        log.error("block_damaged", cid=cids.to_text(cid))
+        self._store.drop_damaged(cids.multihash(cid))
+        return False
 
     async def _fetch(self, root: bytes, budget: _Budget, asked: list[Provider]) -> FetchResult:
         if not await self._missing(root):

@@ -1,0 +1,86 @@
+"""Damage on the disk is found, taken out, and mended by bringing the block again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from decentraspace.content import cid as cids
+from decentraspace.content import gc
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.importer import TreeBuilder
+from decentraspace.content.scrub import scrub
+from tests.content.stores import audit
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BlockStore]:
+    with BlockStore.open(tmp_path / "blocks", quota=1 << 26) as opened:
+        yield opened
+
+
+def folder(store: BlockStore) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A pinned folder of 20 files; (root, its blocks)."""
+    blocks: list[tuple[bytes, bytes]] = []
+    builder = TreeBuilder(lambda cid, data: blocks.append((cid, data)))
+    for number in range(20):
+        builder.put_file(f"file{number}", io.BytesIO(b"%d" % number * 20_000))
+    root = builder.finish().cid
+    store.put_many(blocks)
+    store.pin(root, "site:x")
+    return root, blocks
+
+
+def damage(store: BlockStore, cid: bytes) -> None:
+    with store.write() as txn:
+        data = bytearray(txn.get(cids.multihash(cid), db=store.db["blocks"]))
+        data[len(data) // 2] ^= 1
+        txn.put(cids.multihash(cid), bytes(data), db=store.db["blocks"])
+
+
+def all_of(store: BlockStore, most: int) -> list[bytes]:
+    found, start, rounds = [], b"", 0
+    while True:
+        done = scrub(store, start, most)
+        found += done.damaged
+        start, rounds = done.next, rounds + 1
+        if not start:
+            assert rounds > 1 or most > store.stats().bytes
+            return found
+
+
+def test_sound_blocks_are_left_alone(store: BlockStore) -> None:
+    root, _ = folder(store)
+    assert all_of(store, 50_000) == []
+    assert store.missing(root) == []
+    audit(store)
+
+
+@pytest.mark.parametrize("which", [0, 7, -1])
+def test_a_damaged_block_is_missing_until_it_is_brought_again(store: BlockStore, which: int) -> None:
+    root, blocks = folder(store)
+    cid, data = blocks[which]
+    damage(store, cid)
+    assert all_of(store, 50_000) == [cid]
+    assert store.missing(root) == [cid]
+    store.put_many([(cid, data)])
+    assert store.missing(root) == []
+    list(gc.collect(store, grace=-1))
+    assert store.get(cid) == data
+    audit(store)
+    store.unpin(root, "site:x")
+    list(gc.collect(store, grace=-1))
+    assert store.stats().blocks == 0
+
+
+def test_damaged_garbage_just_goes(store: BlockStore) -> None:
+    data = b"nobody's" * 100
+    cid = cids.make(cids.RAW, data)
+    store.put_many([(cid, data)])
+    damage(store, cid)
+    assert all_of(store, 1 << 30) == []
+    assert store.stats().blocks == 0
+    audit(store)
