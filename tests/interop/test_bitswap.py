@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trio
 
 from decentraspace.content import cid as cids
+from decentraspace.content import reader
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.car import CarDecoder
 from decentraspace.content.importer import add_path
@@ -18,6 +22,7 @@ from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.fetch import Fetcher, Provider
 from tests.interop.kubo import kubo
 from tests.network.peers import Factory, Peer, running, until
+from tests.support import find_helia, require_real
 
 
 @pytest.fixture
@@ -73,6 +78,16 @@ def add(blocks: BlockStore, folder: Path) -> bytes:
     return root
 
 
+def files_of(blocks: BlockStore, directory: bytes, path: str = "") -> Iterator[tuple[str, bytes]]:
+    """What `contents` gives of a folder, of a directory in a store."""
+    get = blocks.get_or_raise
+    for entry in reader.list_directory(get, directory):
+        if reader.stat(get, entry.cid).kind == "directory":
+            yield from files_of(blocks, entry.cid, f"{path}{entry.name}/")
+        else:
+            yield path + entry.name, b"".join(reader.iter_file(get, entry.cid))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -106,3 +121,43 @@ async def test_a_node_gets_a_folder_from_kubo(factory: Factory, site: Path, tmp_
             with BlockStore.open(tmp_path / "again", quota=10**9) as again:
                 assert add(again, site) == root
                 assert again.dag_size(root) == result.bytes
+
+
+def helia() -> list[str]:
+    """The command, up to its first argument."""
+    nodejs, script = find_helia()
+    require_real("Helia (tests/interop/build_helia.sh)", nodejs)
+    return [str(nodejs), str(script.with_name("bitswap.mjs"))]
+
+
+async def test_helia_gets_a_site_from_a_node(factory: Factory, site: Path, tmp_path: Path) -> None:
+    command = helia()
+    async with node(factory, tmp_path / "blocks") as ours:
+        root = cids.to_text(add(ours.blocks, site))
+        with trio.fail_after(120):
+            done = await trio.run_process(
+                [*command, "fetch", ours.peer.address, root, str(tmp_path / "got")],
+                capture_stderr=True,
+                check=False,
+            )
+        assert done.returncode == 0, done.stderr.decode()
+        assert contents(tmp_path / "got") == contents(site)
+
+
+async def test_a_node_gets_a_folder_from_helia(factory: Factory, site: Path, tmp_path: Path) -> None:
+    command = helia()
+    with subprocess.Popen(
+        [*command, "serve", str(site)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with trio.fail_after(60):
+                said = json.loads(await trio.to_thread.run_sync(process.stdout.readline))
+            root = cids.parse(said["root"])
+            async with node(factory, tmp_path / "blocks", ipfs_peers=(said["address"],)) as ours:
+                await until(lambda: len(ours.peer.connected()) == 1)
+                await ours.fetcher.fetch(root, deadline=60, max_bytes=10**8)
+                assert dict(files_of(ours.blocks, root)) == contents(site)
+        finally:
+            process.stdin.close()

@@ -186,3 +186,24 @@ async def test_addresses_that_others_claim_are_not_dialled_unasked(factory: Fact
                 await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
     assert not asked
+
+
+async def test_a_peer_is_never_given_more_window_than_one_frame_may_fill() -> None:
+    """Who has a window may fill it with one frame, and the library cuts off who sends a larger frame."""
+    server, client = (make_host(NodeKey.generate(), 4) for _ in range(2))
+    size = 2_000_000
+
+    async def read(stream: Any) -> None:
+        total = 0
+        while total < size:
+            total += len(await stream.read(1000))
+        await stream.write(b"!")
+
+    server.set_stream_handler(TProtocol("/test/1"), read)
+    async with listening(server, [LOOPBACK]), listening(client, [LOOPBACK]):
+        await client.connect(info_from_p2p_addr(server.get_addrs()[0]))
+        stream = await client.new_stream(server.get_id(), [TProtocol("/test/1")])
+        with trio.fail_after(30):
+            await stream.write(bytes(size))
+            assert await stream.read(1) == b"!"
+        assert swarm._WINDOW // 2 <= stream.muxed_stream.send_window <= swarm._WINDOW

@@ -141,6 +141,8 @@ class Network:
         host = make_host(self._key, self._config.max_peers)
         pubsub = RecordPubsub(host, self.topic, self._validate, self._cut_off)
         host.set_stream_handler(self.rounds.protocol, self.rounds.answer)
+        if self.bitswap is not None:
+            self.bitswap.register(host)
         addresses = [Multiaddr(a) for a in self._config.listen]
         async with (
             listening(host, addresses),

@@ -10,6 +10,7 @@ by a test (tests/network/test_swarm.py):
 - it dials, by itself, whatever addresses peers say they have
 - plaintext is offered beside Noise, so that a peer may claim any peer id
 - a peer that ignores the receive window fills memory; windows grow to 16 MiB for each stream
+- it gives peers more window than it takes in one frame, and cuts off those that use it (Helia does)
 - the circuit breaker of its resource manager lets five refused connections close the door for a minute
 - addresses that peers claim to have seen this node at are announced as its own
 """
@@ -56,6 +57,20 @@ logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 # How the library is told: its stream class reads this when it enlarges a window.
 yamux.MAX_WINDOW_SIZE = _WINDOW
+
+
+async def _return_window(stream: Any, *, bytes_read: int = 0) -> None:
+    """Let the peer send as much again as was read, once that is half a window."""
+    async with stream.window_lock:
+        buffered = len(stream.conn.stream_buffers.get(stream.stream_id, b""))
+        free = _WINDOW - stream.recv_window - buffered
+        if free < _WINDOW // 2:
+            return
+        stream.recv_window += free
+    await stream.send_window_update(free)
+
+
+yamux.YamuxStream._auto_tune_and_send_window_update = _return_window  # type: ignore[method-assign]
 
 
 def make_host(key: NodeKey, max_peers: int) -> Any:

@@ -93,12 +93,15 @@ class Bitswap:
         """Wants of all peers that are not answered yet."""
         return sum(len(p.queue) for p in self._live.peers.values()) if self._live else 0
 
+    def register(self, host: Any) -> None:
+        """Before the host listens, so that nobody is told that it does not speak Bitswap."""
+        host.set_stream_handler(TProtocol(wire.PROTOCOL), self._on_stream)
+
     async def run(self, host: Any, abuse: Abuse) -> None:
         """Until cancelled. `abuse` is told of peers that break the rules."""
         try:
             async with trio.open_nursery() as nursery:
                 self._live = _Live(host, nursery, abuse)
-                host.set_stream_handler(TProtocol(wire.PROTOCOL), self._on_stream)
                 while True:
                     await trio.sleep(_LOOK)
                     await self._forget_those_gone(self._live)
