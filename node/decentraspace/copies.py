@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -97,18 +98,17 @@ class Copies:
             for site, (due, delay) in list(self._witnesses.items()):
                 if 0.0 < due <= now:
                     self._witnesses[site] = (0.0, delay)
-                    for channel in await trio.to_thread.run_sync(self.records.channels, site):
-                        self.enqueue(site, channel)
+                    with _carrying_on("receipts_not_renewed"):
+                        for channel in await trio.to_thread.run_sync(self.records.channels, site):
+                            self.enqueue(site, channel)
 
     async def _look_loop(self) -> None:
         """Now and then look which sites this node should have and lacks, and which it may let go."""
         while True:
             await trio.sleep(self.config.hosting.check_every * random.uniform(0.75, 1.25))  # noqa: S311
-            try:
+            with _carrying_on("shares_not_looked_at"):
                 await self.look()
                 await self.verify()
-            except DecentraSpaceError as error:
-                log.warning("shares_not_looked_at", reason=str(error))
 
     async def look(self) -> None:
         """One look at all sites, a page at a time, so that nothing else has to wait for it."""
@@ -250,3 +250,14 @@ class Copies:
                 await self._emit("storage_fetch", cid=cids.to_text(root), max_bytes=max_bytes)
             if await trio.to_thread.run_sync(self.blocks.missing, root, 1):
                 raise
+
+
+@contextmanager
+def _carrying_on(event: str) -> Iterator[None]:
+    """What goes wrong once, as on a full disk, must not end what is done now and then for ever."""
+    try:
+        yield
+    except DecentraSpaceError as error:
+        log.error(event, reason=str(error))
+    except Exception:
+        log.exception(event)
