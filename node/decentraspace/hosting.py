@@ -127,13 +127,26 @@ class Hosting:
         self.copies.enqueue(head.site_id, head.channel)  # lets go of old versions
         return Deployed(receipt, head, self.urls(head), await self.holders(head.root))
 
-    async def revoke(self, owner: bytes, record: bytes) -> None:
-        """Take a signed revocation of one of `owner`'s session keys and publish it."""
+    async def revoke(self, owner: bytes, record: bytes, delegated: int = 0) -> None:
+        """Take a signed revocation of one of `owner`'s session keys and publish it.
+
+        `delegated`: when the newest delegation of the key was signed, as far as the caller knows.
+        Conflict `revocation-too-old` when it could not take effect: only a newer login revokes a key.
+        """
         verified = await trio.to_thread.run_sync(verify, record, self.rules)
         if not isinstance(verified.body, Revocation):
             raise BadInput("The record is not a revocation")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
+        key = verified.body.key
+        known = await trio.to_thread.run_sync(self.records.delegated_at, owner, key)
+        if key == verified.key or verified.issued_at <= max(delegated, known or 0):
+            raise Conflict(
+                "A session key is revoked by a newer login, and this one is "
+                + ("that key's own" if key == verified.key else "not newer than that key's"),
+                hint="Log in again, then revoke it.",
+                slug="revocation-too-old",
+            )
         await self._changed(await self._add_and_publish(record))
 
     def _check_turn(self, manifest: SiteManifest, head: SiteHead | None) -> None:

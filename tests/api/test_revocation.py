@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 
+from decentraspace.content import cid as cids
+from decentraspace.identity import didkey
 from tests.api.small_node import Person, SmallNode
-from tests.records.factory import make_revocation, make_session, take
+from tests.records.factory import make_revocation, make_session, make_site, take
 
 FILE = {"Content-Type": "application/octet-stream"}
 
@@ -99,3 +101,46 @@ async def test_a_key_revoked_for_one_site_keeps_its_others(
         node.records.add(take(record, node.key), now=int(time.time()))
     assert (await client.get("/auth/tier/", headers=everything.headers)).status_code == 200
     assert slug(await client.get("/auth/tier/", headers=limited.headers)) == "revoked-key"
+
+
+async def test_a_revocation_that_changes_nothing_is_refused(
+    client: httpx.AsyncClient, node: SmallNode, person: Person
+) -> None:
+    """Only a newer login takes a key back: not the key itself, none of the same second, none of before."""
+    now = int(time.time())
+    session = (person.key, person.delegation)
+    laptop = Person(node)
+    laptop.wallet, laptop.address = person.wallet, person.address
+    laptop.key, laptop.delegation = make_session(person.wallet, node.rules, issued_at=now - 30)
+    await laptop.log_in(client)
+
+    async def revoke(signer: Any, key: Any) -> httpx.Response:
+        record = make_revocation(person.wallet, signer, key, node.rules)
+        body = {"record": base64.b64encode(record).decode()}
+        return await client.post("/auth/revoke/", json=body, headers=person.headers)
+
+    same_second = make_session(person.wallet, node.rules, issued_at=now - 30)
+    before = make_session(person.wallet, node.rules, issued_at=now - 60)
+    for signer, key in ((session, person.key), (same_second, laptop.key), (before, laptop.key)):
+        refused = await revoke(signer, key)
+        assert (refused.status_code, slug(refused)) == (409, "revocation-too-old")
+    assert (await client.get("/auth/tier/", headers=laptop.headers)).status_code == 200
+    assert (await revoke(newer_session(person), laptop.key)).status_code == 204
+    assert slug(await client.get("/auth/tier/", headers=laptop.headers)) == "revoked-key"
+
+
+async def test_a_key_that_published_without_logging_in_here(
+    client: httpx.AsyncClient, node: SmallNode, person: Person
+) -> None:
+    now = int(time.time())
+    thief = make_session(person.wallet, node.rules, issued_at=now - 5)
+    record = make_site(person.wallet, thief, node.rules, root=cids.make(cids.RAW, b"x"))
+    node.records.add(take(record, node.key), now=now)
+    status = (await client.get("/hosting/status/", params={"site": person.site_id()})).json()
+    key = status["history"][0]["key"]
+    assert didkey.decode(key) == thief[0].public_key().public_bytes_raw()
+    older = make_revocation(person.wallet, newer_session(person), thief[0], node.rules)
+    refused = await client.post(
+        "/auth/revoke/", json={"record": base64.b64encode(older).decode()}, headers=person.headers
+    )
+    assert (refused.status_code, slug(refused)) == (409, "revocation-too-old")

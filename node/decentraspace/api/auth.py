@@ -12,10 +12,12 @@ import trio
 
 from decentraspace.api.routing import Call, Reply, RouteTable
 from decentraspace.api.schemas import attr, time
-from decentraspace.errors import BadInput, Forbidden, TooMany, Unauthorized
+from decentraspace.errors import BadInput, Conflict, Forbidden, TooMany, Unauthorized
 from decentraspace.identity import didkey
 from decentraspace.identity.delegation import MAX_LIFETIME
 from decentraspace.identity.ethereum import checksum_address, parse_address
+from decentraspace.records import codec
+from decentraspace.records.schema import Revocation
 from decentraspace.records.verdict import RecordRefused
 
 table = RouteTable()
@@ -233,17 +235,22 @@ class RevokeRequest:
     login=True,
     json=RevokeRequest,
     answers={204: None},
-    problems=(BadInput, Unauthorized, Forbidden, RecordRefused),
+    problems=(BadInput, Unauthorized, Forbidden, Conflict, RecordRefused),
     replay=True,
 )
 async def revoke(call: Call) -> Reply:
     """Revoke a session key, at every node
 
     The revocation is signed by a newer session key of the same wallet, and voids what the key signed
-    beyond a stated version.
+    beyond a stated version. 409 `revocation-too-old` when the signer's login is not newer than the key's:
+    it would change nothing.
     """
     record = decode_base64(call.body.record, "record")
-    await call.node.hosting.revoke(call.owner, record)
+    body = codec.decode_record(record).body
+    delegated = 0
+    if isinstance(body, Revocation):
+        delegated = await trio.to_thread.run_sync(call.node.sessions.delegated_at, call.owner, body.key)
+    await call.node.hosting.revoke(call.owner, record, delegated)
     return Reply(None, 204)
 
 

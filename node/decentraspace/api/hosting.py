@@ -16,6 +16,7 @@ from decentraspace.api.routing import Call, RouteTable
 from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
+from decentraspace.identity import didkey
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec
@@ -143,6 +144,7 @@ class Version:
     created: datetime = attr("When it was signed, as its signer says.")
     has_headers: bool = attr("Whether the manifest says that there is a `_headers` file.")
     has_redirects: bool = attr("Whether the manifest says that there is a `_redirects` file.")
+    key: str = attr("The session key that signed it.", example="did:key:z6Mk…")
     refused: str | None = attr("Why it does not count, if it does not.", None)
 
 
@@ -288,6 +290,7 @@ def _version(head: SiteHead) -> Version:
         time(head.created),
         bool(head.flags & FLAG_HEADERS),
         bool(head.flags & FLAG_REDIRECTS),
+        didkey.encode(head.key),
         head.refused,
     )
 

@@ -143,12 +143,12 @@ class Connection:
 
     def _unavailable(self, error: Exception) -> Unavailable:
         if isinstance(error, http.client.BadStatusLine):
-            if "/multistream/" in error.line:
+            if "/multistream/" in str(error):
                 return Unavailable(
                     f"{self._url} is a node's libp2p port, where other nodes connect.",
                     hint="The API has a port of its own, by default 8090.",
                 )
-            if error.line.startswith("\x15\x03"):  # a TLS alert
+            if str(error).startswith("\x15\x03"):  # a TLS alert
                 return self._speaks_tls()
         why = str(error) or type(error).__name__
         return Unavailable(f"{self._url}: {why}.", hint="Run the command again.")

@@ -242,6 +242,14 @@ class Sessions:
         with self._lock, transaction(self._db):
             self._db.execute("DELETE FROM tokens WHERE digest = ?", (_digest(token),))
 
+    def delegated_at(self, owner: bytes, key: bytes) -> int:
+        """When the newest delegation was signed under which `key` logged in here; 0 when it did not lately."""
+        with self._lock, reading():
+            row = self._db.execute(
+                "SELECT MAX(issued_at) FROM tokens WHERE owner = ? AND key = ?", (owner, key)
+            ).fetchone()
+        return int(row[0] or 0)
+
     # -- users
 
     def tier(self, owner: bytes) -> str:

@@ -36,7 +36,7 @@ FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
 
 
 class SiteHead(NamedTuple):
-    """A version of a site. `refused`: why it does not count, None if it does."""
+    """A version of a site. `refused`: why it does not count, None if it does; `key`: who signed it."""
 
     site_id: str
     channel: str
@@ -50,6 +50,7 @@ class SiteHead(NamedTuple):
     size: int
     flags: int
     refused: str | None = None
+    key: bytes = b""
 
     @property
     def host_label(self) -> str:
@@ -109,7 +110,7 @@ def _charged(refusal: RecordRefused) -> bytes | None:
     return refusal.sponsor if refusal.faulty else None
 
 
-_COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused"
+_COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused, key"
 
 
 class RecordStore:
@@ -336,6 +337,13 @@ class RecordStore:
                 limit,
             )
         ]
+
+    def delegated_at(self, owner: bytes, key: bytes) -> int | None:
+        """When the newest delegation was issued under which `key` signed a version known here."""
+        found: int | None = self._all(
+            "SELECT MAX(issued_at) FROM versions WHERE owner = ? AND key = ?", owner, key
+        )[0][0]
+        return found
 
     def versions(self, manifests: Sequence[bytes]) -> list[SiteHead]:
         """Those of these record CIDs that are versions known here."""
