@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import trio
@@ -17,11 +16,9 @@ from decentraspace.content import cid as cids
 from decentraspace.content import reader
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.car import CarDecoder
-from decentraspace.content.importer import add_path
-from decentraspace.network.bitswap.service import Bitswap
-from decentraspace.network.fetch import Fetcher, Provider
 from tests.interop.kubo import kubo
-from tests.network.peers import Factory, Peer, running, until
+from tests.network.exchanging import add, node
+from tests.network.peers import Factory, until
 from tests.support import find_helia, require_real
 
 
@@ -46,36 +43,6 @@ def site(tmp_path: Path) -> Path:
     for number in range(1000):
         (folder / "many" / f"{number:0240}").write_bytes(str(number).encode())
     return folder
-
-
-class Node(NamedTuple):
-    peer: Peer
-    blocks: BlockStore
-    bitswap: Bitswap
-    fetcher: Fetcher
-
-
-@asynccontextmanager
-async def node(factory: Factory, folder: Path, **settings: Any) -> AsyncIterator[Node]:
-    """A node's network and block store. Nobody's gateway is known to it."""
-
-    async def nobody(root: bytes) -> list[Provider]:
-        return []
-
-    with BlockStore.open(folder, quota=10**9) as blocks:
-        bitswap = Bitswap(blocks, blocks.referenced)
-        peer = factory.make(bitswap=bitswap, **settings)
-        async with running(peer):
-            yield Node(peer, blocks, bitswap, Fetcher(blocks, nobody, exchange=bitswap))
-
-
-def add(blocks: BlockStore, folder: Path) -> bytes:
-    """Put and pin; the root."""
-    writer = blocks.writer()
-    root = add_path(folder, writer.put).cid
-    writer.flush()
-    blocks.pin(root, "site:test")
-    return root
 
 
 def files_of(blocks: BlockStore, directory: bytes, path: str = "") -> Iterator[tuple[str, bytes]]:

@@ -70,7 +70,7 @@ async def _return_window(stream: Any, *, bytes_read: int = 0) -> None:
     await stream.send_window_update(free)
 
 
-yamux.YamuxStream._auto_tune_and_send_window_update = _return_window  # type: ignore[method-assign]
+yamux.YamuxStream._auto_tune_and_send_window_update = _return_window
 
 
 def make_host(key: NodeKey, max_peers: int) -> Any:
