@@ -93,6 +93,7 @@ port = {self.api}
 
 [gateway]
 port = {self.gateway}
+workers = 1
 
 [limits]
 free_sites = {sites}
