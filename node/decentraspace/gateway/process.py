@@ -227,7 +227,7 @@ def main() -> Any:
         port=port,
         workers=workers,
         interface=Interfaces.RSGI,
-        loop=Loops.asyncio,
+        loop=Loops.uvloop,
         # HTTP/2 is for the server in front, which speaks TLS. With both, a client that says nothing would be
         # waited for without end, to see which it means.
         http=HTTPModes.http1,
