@@ -75,6 +75,19 @@ def test_a_record_holds_what_was_signed(kind: str) -> None:
     assert record.signed == b"decentraspace-record-v1\0" + libipld.encode_dag_cbor(fields)
 
 
+def test_what_was_signed_is_the_map_without_the_signature() -> None:
+    """Also where the signature stands elsewhere, too."""
+    fields = cbor.decode(RECORDS["site"])
+    entry = b"\x63sig\x58\x40" + fields["sig"]
+    assert RECORDS["site"].count(entry) == 1
+    text = "csigX@" + "a" * 64
+    twice = cbor.encode({**fields, "sig": b"a" * 64, "dlg": {"m": text, "s": bytes(65)}})
+    assert twice.count(b"\x63sig\x58\x40" + b"a" * 64) == 2
+    for record in (*RECORDS.values(), twice):
+        decoded = codec.decode_record(record)
+        assert decoded.signed == codec.signed_bytes(cbor.decode(record))
+
+
 def test_an_envelope_holds_what_the_sponsor_signed() -> None:
     envelope = codec.decode_envelope(ENVELOPE)
     assert (envelope.record, envelope.sponsor, envelope.at) == (RECORDS["site"], NODE.public, T0)

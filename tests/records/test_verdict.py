@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.records import cbor, codec
 from decentraspace.records.schema import site_id
-from decentraspace.records.verdict import RecordRefused, admit, verify
+from decentraspace.records.verdict import RecordRefused, _check_signature, admit, verify
 from tests.records.factory import (
     RULES,
     address_of,
@@ -186,6 +187,29 @@ def test_a_signature_with_s_beyond_the_order_is_refused() -> None:
     s = int.from_bytes(fields["sig"][32:], "little")
     fields["sig"] = fields["sig"][:32] + (s + order).to_bytes(32, "little")
     assert slug_of(cbor.encode(fields)) == "bad-signature"
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64), st.integers(0, 767))
+def test_the_faster_library_takes_nothing_that_openssl_refuses(
+    key: bytes, signature: bytes, flipped: int
+) -> None:
+    private = Ed25519PrivateKey.from_private_bytes(key)
+    public, good = private.public_key().public_bytes_raw(), private.sign(b"text")
+    mutated = (int.from_bytes(public + good, "big") ^ 1 << flipped).to_bytes(96, "big")
+    small = b"\x01" + bytes(31)  # the neutral element: a key of small order, and OpenSSL takes it
+    pairs = [(public, good), (mutated[:32], mutated[32:]), (key, signature), (small, small + bytes(32))]
+    for number, (who, what) in enumerate(pairs):
+        expected = True
+        try:
+            Ed25519PublicKey.from_public_bytes(who).verify(what, b"text")
+        except (InvalidSignature, ValueError):
+            expected = False
+        assert expected or number in (1, 2)
+        if expected:
+            _check_signature(who, what, b"text")
+        else:
+            with pytest.raises(RecordRefused):
+                _check_signature(who, what, b"text")
 
 
 def test_another_network_is_no_fault() -> None:

@@ -79,7 +79,7 @@ class Network:
         self.topic = f"/decentraspace/{config.name}/records/1"
         self._live: _Live | None = None
         self._accepted_send, self._accepted = trio.open_memory_channel[AddResult](1000)
-        self.rounds = Rounds(config, key.peer_id, store, self._accepted_send.send, self._cut_off, self._blame)
+        self.rounds = Rounds(config, key.peer_id, store, self._accept, self._cut_off, self._blame)
         self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
         self.refused = 0
 
@@ -201,8 +201,14 @@ class Network:
             log.exception("record_not_stored")
             return False
         if result.status == "accepted":
-            await self._accepted_send.send(result)
+            await self._accept(result)
         return result.status != "stale"
+
+    async def _accept(self, result: AddResult) -> None:
+        try:
+            self._accepted_send.send_nowait(result)  # a joining node has thousands a second
+        except trio.WouldBlock:
+            await self._accepted_send.send(result)
 
     async def _hand_on(self) -> None:
         async for result in self._accepted:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 _NAMES_PER_MESSAGE = 8192
 _NAMED_MOST = 100_000  # records that one exchange brings, each way; the next one begins at once
+_BATCHES_WAITING = 4  # messages whose records were judged, and wait to be stored
 _READ_AT_ONCE = 256  # records, from the database
 _FAULTS_MOST = 20  # records of one peer in one exchange that no honest node passes on
 _REFUSALS_MOST = 20_000
@@ -280,6 +282,10 @@ def _names(value: Any, *, after: bytes) -> list[bytes]:
 # -- taking records
 
 
+_Batch = tuple[list[bytes], list[Judgement], int]
+"""Envelopes, what they were judged, and when."""
+
+
 class _Taker:
     """Takes what was asked for, until the peer has sent too much that is not valid."""
 
@@ -325,7 +331,7 @@ class _Taker:
         try:
             async with judges(self._store.rules, len(awaited)) as judge, trio.open_nursery() as nursery:
                 to_judge, read = trio.open_memory_channel[list[bytes]](1)
-                to_store, judged = trio.open_memory_channel[tuple[list[bytes], list[Judgement], int]](1)
+                to_store, judged = trio.open_memory_channel[_Batch](_BATCHES_WAITING)
                 nursery.start_soon(self._judge_all, judge, read, to_store)
                 nursery.start_soon(self._store_all, judged)
                 async with to_judge:
@@ -352,28 +358,36 @@ class _Taker:
         self,
         judge: Judge,
         read: trio.MemoryReceiveChannel[list[bytes]],
-        to_store: trio.MemorySendChannel[tuple[list[bytes], list[Judgement], int]],
+        to_store: trio.MemorySendChannel[_Batch],
     ) -> None:
         async with read, to_store:
             async for envelopes in read:
                 now = int(time.time())
                 await to_store.send((envelopes, await judge(envelopes, now, self._joining), now))
 
-    async def _store_all(
-        self, judged: trio.MemoryReceiveChannel[tuple[list[bytes], list[Judgement], int]]
-    ) -> None:
+    async def _store_all(self, judged: trio.MemoryReceiveChannel[_Batch]) -> None:
         async with judged:
-            async for envelopes, judgements, now in judged:
-                names = [_name_of(e, j) for e, j in zip(envelopes, judgements, strict=True)]
-                for name in names:
-                    if name is not None and name not in self._awaited:
-                        raise BadInput("A peer sent a record that it was not asked for, or sent it twice")
-                    self._awaited.discard(name or b"")
-                results = await trio.to_thread.run_sync(
-                    lambda j=judgements, now=now: self._store.add_judged(j, now=now, joining=self._joining)
+            async for batch in judged:
+                # All that is waiting in one transaction: most of what a small one takes is the disk's time.
+                batches = [batch]
+                with suppress(trio.WouldBlock, trio.EndOfChannel):
+                    while True:
+                        batches.append(judged.receive_nowait())
+                await self._store_batch(
+                    [e for b in batches for e in b[0]], [j for b in batches for j in b[1]], batches[-1][2]
                 )
-                for name, result in zip(names, results, strict=True):
-                    await self._note(name, result)
+
+    async def _store_batch(self, envelopes: list[bytes], judgements: list[Judgement], now: int) -> None:
+        names = [_name_of(e, j) for e, j in zip(envelopes, judgements, strict=True)]
+        for name in names:
+            if name is not None and name not in self._awaited:
+                raise BadInput("A peer sent a record that it was not asked for, or sent it twice")
+            self._awaited.discard(name or b"")
+        results = await trio.to_thread.run_sync(
+            lambda: self._store.add_judged(judgements, now=now, joining=self._joining)
+        )
+        for name, result in zip(names, results, strict=True):
+            await self._note(name, result)
 
     async def _note(self, name: bytes | None, result: AddResult | RecordRefused) -> None:
         if not isinstance(result, RecordRefused):

@@ -21,6 +21,7 @@ MAX_RECORD = 16 * 1024  # bytes
 MAX_ENVELOPE = MAX_RECORD + 256
 RECORD_DOMAIN = b"decentraspace-record-v1\0"
 SPONSOR_DOMAIN = b"decentraspace-sponsor-v1\0"
+_SIG_ENTRY = b"\x63sig\x58\x40"  # the key "sig", and 64 bytes follow
 _FIELDS = {"v", "net", "kind", "body", "key", "sig"}
 
 
@@ -100,7 +101,16 @@ def decode_record(data: bytes) -> Record:
         body = schema.from_map(kind, fields["body"])
     except BadInput as error:
         raise BadInput(str(error), hint=error.hint, slug="malformed-record") from error
-    return Record(net, kind, body, key, delegation, sig, signed_bytes(fields), data)
+    return Record(net, kind, body, key, delegation, sig, _signed_part(data, fields), data)
+
+
+def _signed_part(data: bytes, fields: dict[str, Any]) -> bytes:
+    """signed_bytes(fields), cut out of the record: there is one encoding, so these are the same bytes."""
+    entry = _SIG_ENTRY + fields["sig"]
+    if data.count(entry) != 1:  # somebody wrote the signature elsewhere, too
+        return signed_bytes(fields)
+    before, _, behind = data.partition(entry)
+    return RECORD_DOMAIN + bytes((before[0] - 1,)) + before[1:] + behind  # a map of one entry less
 
 
 def _delegation(value: Any) -> Delegation:

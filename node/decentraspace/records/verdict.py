@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from decentraspace.config import Config
 from decentraspace.errors import DecentraSpaceError
@@ -112,6 +114,13 @@ def _verify(record: bytes, rules: NetworkRules) -> VerifiedRecord:
 
 
 def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
+    """`key`: 32 bytes, `signature`: 64. What OpenSSL says counts: it alone takes keys of small order, say."""
+    try:
+        # Faster, and the same equation after more tests: whatever passes here passes there.
+        crypto_sign_open(signature + signed, key)
+        return
+    except BadSignatureError:
+        pass
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:

@@ -1,0 +1,143 @@
+"""Many valid records for benchmarks, and a node reduced to records and network in a process of its own.
+
+python -m bench.recordset STORE [ADDRESS …]     asks on its input, answers with JSON, one line each
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+from tests.records.factory import RULES, make_session, make_site, make_wallet, take
+
+from decentraspace.config import NetworkConfig, RecordsConfig
+from decentraspace.identity.keys import NodeKey
+from decentraspace.network.host import Network
+from decentraspace.records.store import AddResult, RecordStore
+
+_PER_SESSION = 500  # records that have their delegation in common
+_QUOTA = RecordsConfig(sponsor_records=10**9, sponsor_bytes=10**15)
+
+
+def envelopes(count: int) -> Iterator[bytes]:
+    """Signed by so many sessions as it takes, sponsored by one node."""
+    node = NodeKey.generate()
+    for number in range(count):
+        if number % _PER_SESSION == 0:
+            wallet = make_wallet()
+            session = make_session(wallet)
+        yield take(make_site(wallet, session, label=f"site{number}"), node)
+
+
+def fill(path: Path, made: Sequence[bytes]) -> None:
+    """Store them as records from the network are stored."""
+    store = open_store(path)
+    now = int(time.time())
+    for start in range(0, len(made), 1000):
+        store.add_many(made[start : start + 1000], now=now)
+    store.close()
+
+
+def open_store(path: Path) -> RecordStore:
+    return RecordStore(path, RULES, _QUOTA)
+
+
+class Peer:
+    """The process. `begins`: whether its peer id is lower or higher than that of the others is drawn anew
+    until it fits: of two, the one with the higher id begins exchanges."""
+
+    def __init__(self, path: Path, *bootstrap: str, key: NodeKey | None = None) -> None:
+        self._log = path.with_suffix(".log").open("wb")
+        secret = (key or NodeKey.generate()).private.private_bytes_raw().hex()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.recordset", str(path), *bootstrap],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._write(secret)
+        self.address: str = self._read()["address"]
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def ask(self, what: str = "state") -> dict[str, Any]:
+        """`state`, or `exchange`: begin one now."""
+        self._write(what)
+        return self._read()
+
+    def _write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process has ended; see {self._log.name}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+async def _serve(path: Path, bootstrap: Sequence[str], key: NodeKey) -> None:
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    store = open_store(path)
+    accepted = 0
+
+    async def note(_: AddResult) -> None:
+        nonlocal accepted
+        accepted += 1
+
+    config = NetworkConfig(
+        listen=("/ip4/127.0.0.1/tcp/0",), bootstrap=tuple(bootstrap), mdns=False, allow_private=True,
+        sync_interval=3600.0,
+    )  # fmt: skip
+    network = Network(config, key, store, note)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(network.run)
+        _say({"address": network.addresses()[0]})
+        async for line in trio.wrap_file(sys.stdin):
+            if line.strip() == "exchange":
+                network.rounds.demand()
+            totals = network.rounds.totals
+            _say(
+                {
+                    "accepted": accepted,
+                    "peers": len(network.peers()),
+                    "exchanges": totals.exchanges,
+                    "failed": totals.failed,
+                    "bytes": totals.bytes_in + totals.bytes_out,
+                }
+            )
+        nursery.cancel_scope.cancel()
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = NodeKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(sys.stdin.readline().strip())))
+    trio.run(_serve, Path(sys.argv[1]), sys.argv[2:], key)
+
+
+if __name__ == "__main__":
+    main()
