@@ -102,6 +102,7 @@ class Node:
                 tier=self.sessions.tier,
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
+            self._closing.callback(self.hosting.moderation.close)
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,

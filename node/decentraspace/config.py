@@ -45,6 +45,11 @@ class NodeConfig:
     admins: tuple[str, ...] = _setting(
         (), "Further wallet addresses that may administer the node.", form=forms.WALLET
     )
+    contact: str = _setting(
+        "",
+        "How people reach the operator, for example about content that is blocked: a URL or an email address.",
+        form=forms.CONTACT,
+    )
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,15 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True)
+class ModerationConfig:
+    denylists: tuple[str, ...] = _setting(
+        (),
+        "Denylists in the compact format: files, or folders of `*.deny`; later ones override earlier ones.",
+        form=forms.PATH,
+    )
+
+
+@dataclass(frozen=True)
 class PluginsConfig:
     enabled: tuple[str, ...] = _setting((), "Plugins to load; empty: all that are installed.")
     disabled: tuple[str, ...] = _setting((), "Plugins not to load.")
@@ -222,6 +236,7 @@ class Config:
     records: RecordsConfig = field(default_factory=RecordsConfig)
     hosting: HostingConfig = field(default_factory=HostingConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    moderation: ModerationConfig = field(default_factory=ModerationConfig)
     plugins: PluginsConfig = field(default_factory=PluginsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     plugin: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: types.MappingProxyType({}))

@@ -18,7 +18,7 @@ import trio
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import DecentraSpaceError, TooLarge, Unprocessable
+from decentraspace.errors import Blocked, DecentraSpaceError, TooLarge, Unprocessable
 from decentraspace.holdings import Holdings
 from decentraspace.network.fetch import Fetcher
 from decentraspace.records.store import RecordStore, SiteHead
@@ -58,6 +58,7 @@ class Copies:
     ) -> None:
         self.config, self.blocks, self.records = config, blocks, records
         self.holdings, self.shares, self.fetcher, self._emit = holdings, shares, fetcher, emit
+        self.on_blocked: Callable[[SiteHead], None] = lambda head: None  # it has blocked content in it
         self._queued: set[Channel] = set()
         self._attempts: dict[Channel, tuple[bytes, int]] = {}
         self._busy: set[bytes] = set()  # sponsors whose site is in the slow lane
@@ -192,8 +193,10 @@ class Copies:
         try:
             await self._follow(head, deadline)
             self._attempts.pop(channel, None)
-        except (TooLarge, Unprocessable) as error:
+        except (TooLarge, Unprocessable, Blocked) as error:
             log.warning("copy_refused", site=head.site_id, seq=head.seq, reason=str(error))
+            if isinstance(error, Blocked):
+                self.on_blocked(head)
         except DecentraSpaceError as error:
             log.info("copy_failed", site=head.site_id, seq=head.seq, reason=str(error))
             self._retry(channel, head.cid, nursery)

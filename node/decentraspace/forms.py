@@ -64,6 +64,12 @@ def _person(value: str) -> str:
     return value
 
 
+def _contact(value: str) -> str:
+    if not value.isprintable() or len(value) > 200:
+        raise ValueError
+    return value.strip()
+
+
 def _wallet(value: str) -> str:
     from decentraspace.identity.ethereum import parse_address
 
@@ -167,7 +173,8 @@ def _peer_id(value: str) -> str:
 
 _SOME_PEER = "12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf"
 
-PATH = Form("path", "/srv/node", _path)
+PATH = Form("path", "/srv/node", _path, "paths")
+CONTACT = Form("text of up to 200 printable characters", "abuse@node.example", _contact)
 PERSON = Form("text of up to 64 printable characters", "a node", _person)
 WALLET = Form("wallet address", "0x" + "00" * 20, _wallet, "wallet addresses")
 NETWORK = Form("name of a-z, 0-9 and hyphens", "devnet", _network)

@@ -20,7 +20,7 @@ from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.reader import BlockMissing
-from decentraspace.content.siteindex import SiteEntry, SiteIndex
+from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, SiteEntry, SiteIndex
 from decentraspace.errors import Conflict, TooLarge
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt
@@ -36,7 +36,7 @@ _PIN = "site:"
 
 class Holdings:
     """`publish` takes a record of this node: durable when it returns, then gossiped. `emit` tells plugins
-    (hook name, arguments). `tier` of a wallet."""
+    (hook name, arguments). `tier` of a wallet. `flags` that the operator imposes on a site of an owner."""
 
     def __init__(
         self,
@@ -48,11 +48,12 @@ class Holdings:
         publish: Callable[[bytes], Awaitable[Any]],
         emit: Callable[..., Awaitable[Any]],
         tier: Callable[[bytes], str],
+        flags: Callable[[str, bytes], int] = lambda site, owner: 0,
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records = blocks, records
         self.index = SiteIndex(blocks)
-        self._publish, self._emit, self._tier = publish, emit, tier
+        self._publish, self._emit, self._tier, self._flags = publish, emit, tier, flags
         self._locks: dict[str, trio.Lock] = {}
         self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
         self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
@@ -132,10 +133,27 @@ class Holdings:
     def _point(self, head: SiteHead) -> None:
         if head.channel == PRODUCTION:
             old = self.index.get(head.host_label)
-            flags = old.flags if old is not None else 0  # a new version does not lift what was imposed
+            flags = self._imposed(head.site_id, head.owner, old.flags if old is not None else 0)
             entry = SiteEntry(head.site_id, head.label, head.owner, head.root, head.seq, flags)
             if old != entry:
                 self.index.put(head.host_label, entry)
+
+    def _imposed(self, site_id: str, owner: bytes, flags: int) -> int:
+        """A new version does not lift what was imposed on the one before."""
+        return flags & ~(FLAG_BLOCKED | FLAG_GONE) | self._flags(site_id, owner)
+
+    async def flag(self) -> None:
+        """Have the gateway's index follow what the operator imposes by now."""
+        for label, entry in await trio.to_thread.run_sync(lambda: list(self.index.all())):
+            if self._imposed(entry.site_id, entry.owner, entry.flags) != entry.flags:
+                async with self.lock(entry.site_id):
+                    await trio.to_thread.run_sync(self._flag, label)
+
+    def _flag(self, label: str) -> None:
+        entry = self.index.get(label)
+        if entry is not None:
+            flags = self._imposed(entry.site_id, entry.owner, entry.flags)
+            self.index.put(label, entry._replace(flags=flags))
 
     async def receipt(self, head: SiteHead) -> bytes:
         """This node's receipt for a version it holds: signed once and then always the same, but for a site
@@ -234,6 +252,20 @@ class Holdings:
         for root in gone:
             self._mirror("storage_unpin", root)
             log.info("site_let_go", site=head.site_id, channel=head.channel, seq=head.seq)
+
+    def versions(self) -> list[SiteHead]:
+        """All that are held. Blocking."""
+        return self.records.versions(list(self._held))
+
+    async def refuse(self, version: SiteHead) -> None:
+        """Let go of one version that the operator does not want; where it is the newest, with its receipt."""
+        async with self.lock(version.site_id):
+            head = await trio.to_thread.run_sync(self.records.head, version.site_id, version.channel)
+            if head is not None and head.cid == version.cid:
+                await self.take_back(version.site_id, version.channel)
+            gone = await trio.to_thread.run_sync(self._let_go, [version])
+        for root in gone:
+            self._mirror("storage_unpin", root)
 
     def _release(self, site_id: str, channel: str) -> list[bytes]:
         versions = self.records.history(site_id, channel, limit=-1)

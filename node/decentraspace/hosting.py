@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,8 @@ from decentraspace.holdings import Holdings
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.identity.siwe import rfc3339
+from decentraspace.moderation.enforce import enforce
+from decentraspace.moderation.service import Moderation
 from decentraspace.network.fetch import Fetcher
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.signing import sign_announcement, sponsor
@@ -83,9 +86,14 @@ class Hosting:
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records, self.fetcher = blocks, records, fetcher
-        self.shares = Shares(config, key.public, records, connected)
-        self.holdings = Holdings(config, key, rules, blocks, records, self._add_and_publish, emit, tier)
+        self.moderation = Moderation(config, key, blocks)
+        self.shares = Shares(config, key.public, records, connected, refused=self.moderation.refused)
+        self.holdings = Holdings(
+            config, key, rules, blocks, records, self._add_and_publish, emit, tier, self.moderation.flags
+        )
         self.copies = Copies(config, blocks, records, self.holdings, self.shares, fetcher, emit)
+        self.copies.on_blocked = self.moderation.taint
+        self.moderation.enforce = partial(enforce, self.moderation, self.holdings, self.copies)
         self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
@@ -94,7 +102,9 @@ class Hosting:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
             nursery.start_soon(self.holdings.run)
+            await self.moderation.load()  # before anything is copied or served
             await nursery.start(self.copies.run)
+            await nursery.start(self.moderation.run)
             task_status.started()
 
     # -- taking deploys
@@ -104,7 +114,7 @@ class Hosting:
 
         Errors: Forbidden (another's), Conflict `missing-blocks` or `stale-sequence`, PaymentRequired
         (tier limits), TooLarge (more bytes than the manifest says), Unprocessable (`_redirects` or
-        `_headers` have a fault), RecordRefused. Repeating a deploy that was taken answers the same again.
+        `_headers` have a fault), RecordRefused, Blocked. Repeating a deploy that was taken answers the same again.
         """
         verified = await trio.to_thread.run_sync(verify, record, self.rules)
         manifest = verified.body
@@ -112,6 +122,11 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
+        refusal = await trio.to_thread.run_sync(
+            self.moderation.refusal, manifest.site_id, owner, manifest.root
+        )
+        if refusal is not None:
+            raise refusal
         async with self.holdings.lock(manifest.site_id):
             head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
             if head is None or head.cid != verified.cid:

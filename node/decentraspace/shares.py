@@ -19,7 +19,8 @@ _MARKS_MOST = 100_000
 
 
 class Shares:
-    """`connected` gives peer ids; `refuted(key, root)`: whether spot checks say a node does not hold it."""
+    """`connected` gives peer ids; `refuted(key, root)`: whether spot checks say a node does not hold it;
+    `refused`: why this node's operator does not want a version, None if there is no such reason."""
 
     def __init__(
         self,
@@ -28,10 +29,11 @@ class Shares:
         records: RecordStore,
         connected: Callable[[], Collection[str]] = tuple,
         refuted: Callable[[bytes, bytes], bool] = lambda key, root: False,
+        refused: Callable[[SiteHead], object] = lambda head: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.key, self.records = config, key, records
-        self.connected, self.refuted, self._clock = connected, refuted, clock
+        self.connected, self.refuted, self.refused, self._clock = connected, refuted, refused, clock
         self.leaving = False
         self._short: dict[bytes, float] = {}  # manifest -> since when too few hold it
         self._spare: dict[bytes, float] = {}  # manifest -> since when enough others hold it
@@ -65,7 +67,7 @@ class Shares:
     def wants(self, head: SiteHead, live: Collection[bytes] | None = None) -> bool:
         """Whether this node should have a copy of that version now. Blocking."""
         hosting = self.config.hosting
-        if not self.willing or head.size > hosting.max_site_bytes:
+        if not self.willing or head.size > hosting.max_site_bytes or self.refused(head) is not None:
             return False
         if hosting.replicas == 0 or self.records.sponsor(head.cid) == self.key:
             return True

@@ -78,6 +78,7 @@ class SmallNode:
             emit=self.plugins.call,
             tier=self.sessions.tier,
         )
+        self._closing.callback(self.hosting.moderation.close)
 
     async def _publish(self, envelope: bytes) -> None:
         self.published.append(envelope)

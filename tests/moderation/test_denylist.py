@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import base58
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -394,3 +395,11 @@ def test_order_decides_whatever_the_order(load: Load) -> None:
                 last = line if hit else last
             expected = last is not None and not last.startswith("!")
             assert (rules.find(cids.parse(RULE5), path) is not None) == expected, (lines, path)
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_base58_is_everybodys(data: bytes) -> None:
+    text = base58.b58encode(data).decode()
+    assert denylist.modern(b"c" + data, "") == text
+    if len(text) > 1:
+        assert denylist._base58(text) == data

@@ -31,7 +31,14 @@ import lmdb
 from decentraspace.content import cid as cids
 from decentraspace.content import dags, environment
 from decentraspace.content.reader import BlockMissing
-from decentraspace.errors import ConfigError, QuotaExceeded, TooLarge, Unavailable, Unprocessable
+from decentraspace.errors import (
+    ConfigError,
+    DecentraSpaceError,
+    QuotaExceeded,
+    TooLarge,
+    Unavailable,
+    Unprocessable,
+)
 
 SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
@@ -41,6 +48,9 @@ _UNREADABLE = (lmdb.MapResizedError, lmdb.ReadersFullError)
 # How a commit that the disk refuses ends. LMDB keeps no number in its error, and calls a write that was cut
 # short, as a disk without room first does, an input/output error.
 _UNWRITABLE = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
+
+Guard = Callable[[bytes, Any], DecentraSpaceError | None]
+"""Why a CID may not be pinned and is not served; None if it may. The transaction to look in, or None."""
 
 _open_paths: set[Path] = set()  # LMDB forbids opening one environment twice in a process
 _open_lock = threading.Lock()
@@ -63,6 +73,7 @@ class BlockStore:
         self.db: dict[str, Any] = {}
         self.clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         self.pin_lock = threading.RLock()  # held while references are counted, and while garbage goes
+        self.guard: Guard | None = None  # of the node; a gateway worker asks by itself
         self.unsettled = False  # an error (a full disk) cut counting short; under pin_lock
         self._holds: dict[object, int] = {}
         self._holds_lock = threading.Lock()
@@ -354,6 +365,8 @@ class BlockStore:
         from decentraspace.content import pins
 
         with self.read() as txn:
+            if self.guard is not None and self.guard(cid, txn) is not None:
+                return False
             return pins.is_served(self, txn, cids.multihash(cid))
 
     def missing(self, root: bytes, limit: int = 1000) -> list[bytes]:

@@ -1,7 +1,7 @@
 """What this node refuses, in the block store's own environment, where node and gateway workers both read it.
 
     slot · digest           -> line (u32) · status (u16, 0: allowed) · reason     a rule (denylist.py)
-    slot · digest of prefix -> lengths (u16 each) · exceptions (u8)   what prefix rules of a subject compare
+    slot · digest of prefix -> lengths (u16 each) · exceptions (u8)   what prefix rules of a subject compare, but 0
     state                   -> generation, kinds of own rules, lists in order
 
 Slot 0 has the operator's own decisions, each list has another. A list is loaded into a slot nobody reads,
@@ -175,10 +175,10 @@ class DenyRules:
 
     def _prefixes(self, txn: Any, slot: bytes, subject: bytes, path: bytes, alone: bool) -> list[bytes]:
         found = txn.get(slot + _measure(subject), db=self._db)
-        if found is None or (alone and found[0]):
+        if alone and found is not None and found[0]:
             return []
-        lengths = struct.unpack(f">{len(found) // 2}H", found[1:])
-        return [denylist.prefix(subject, path[:n]) for n in lengths if n <= len(path)]
+        lengths = struct.unpack(f">{len(found) // 2}H", found[1:]) if found is not None else ()
+        return [denylist.prefix(subject, path[:n]) for n in (0, *lengths) if n <= len(path)]
 
     def imposed(self, digest: bytes) -> Denied | None:
         """The operator's decision about a site or an owner (`site_digest`, `owner_digest`)."""
@@ -227,7 +227,7 @@ class DenyRules:
             batch[start + rule.digest] = _VALUE.pack(line, rule.status)
             count += 1
             kinds |= rule.kind
-            if rule.kind & PREFIX:
+            if rule.kind & PREFIX and rule.length:
                 lengths.setdefault(rule.subject, set()).add(rule.length)
             if rule.below and not rule.status:
                 lengths.setdefault(rule.subject, set()).add(-1)

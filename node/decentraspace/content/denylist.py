@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
-import base58
-
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput, TooLarge
 
@@ -32,6 +30,9 @@ _DIGEST = 20  # bytes kept: nobody finds two contents that agree in 160 bits
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
 _HEX_MULTIHASH = re.compile(rb"1220([0-9a-fA-F]{64})")
 _BASE58 = re.compile(r"[1-9A-HJ-NP-Za-km-z]{2,200}")
+_ALPHABET = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_DIGITS = bytes.maketrans(_ALPHABET, bytes(range(58)))
+_PAIRS = [chr(a) + chr(b) for a in _ALPHABET for b in _ALPHABET]
 _DOMAIN = re.compile(
     r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*"
 )
@@ -114,13 +115,13 @@ def double(text: str) -> bytes:
 
 def modern(subject: bytes, path: str) -> str:
     """What the double hash of today is over."""
-    start = f"/ipns/{subject[1:].decode()}" if subject[:1] == b"d" else base58.b58encode(subject[1:]).decode()
+    start = f"/ipns/{subject[1:].decode()}" if subject[:1] == b"d" else _to_base58(subject[1:])
     return f"{start}/{path}" if path else start
 
 
 def double_hash(text: str) -> str:
     """The double hash as lists have it: a SHA2-256 multihash in base58btc."""
-    return str(base58.b58encode(b"\x12\x20" + hashlib.sha256(text.encode()).digest()).decode())
+    return _to_base58(b"\x12\x20" + hashlib.sha256(text.encode()).digest())
 
 
 # -- reading
@@ -292,7 +293,20 @@ def _multihash(text: str) -> bytes:
 def _base58(text: str) -> bytes:
     if not _BASE58.fullmatch(text):
         raise BadInput(f"{text[:80]!r} is neither a CID nor a hash")
-    return bytes(base58.b58decode(text))
+    value = 0
+    for digit in text.encode().translate(_DIGITS):
+        value = value * 58 + digit
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def _to_base58(data: bytes) -> str:
+    """Several times as fast as the library: this is done for every block that is served."""
+    value, pairs = int.from_bytes(data, "big"), []
+    while value:
+        value, rest = divmod(value, 3364)
+        pairs.append(_PAIRS[rest])
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + "".join(reversed(pairs)).lstrip("1")
 
 
 def _split(multihash: bytes) -> tuple[int, bytes]:

@@ -203,6 +203,8 @@ def _count(
     links: list[bytes] | None = []
     block = b""
     if change > 0:
+        if store.guard is not None and (refusal := store.guard(cid, txn)) is not None:
+            _fail(failures, refusal)  # counted all the same, as giving the pin up counts it back
         if not expanded:
             block, links = _look(store, txn, cid, key, failures)
             expanded = links is not None

@@ -17,6 +17,7 @@ from decentraspace.errors import BadInput
 MAX_LABEL = 63  # characters; RFC 1035 section 2.3.4
 FLAG_PAUSED = 1  # nothing is served: 402
 FLAG_BLOCKED = 2  # nothing is served: 451
+FLAG_GONE = 4  # with FLAG_BLOCKED: 410 instead
 
 
 class SiteEntry(NamedTuple):
