@@ -91,6 +91,7 @@ async def test_pages_of_the_system(client: httpx.AsyncClient, node: SmallNode) -
     metrics = (await client.get("/metrics")).text
     assert 'decentraspace_api_requests_total{endpoint="/docs",method="GET",status="200"} 1.0' in metrics
     assert "decentraspace_block_quota_bytes" in metrics
+    assert "decentraspace_bitswap_served_bytes_total 0.0" in metrics
     assert (await client.head("/healthz")).status_code == 200
 
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from decentraspace import __version__
 from decentraspace.api.services import NodeServices
+from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins.manager import HookResult
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -77,12 +78,29 @@ class _Stores(Collector):
             records.add_metric([kind], count)
         yield records
         yield from _places(self._metrics.storage)
+        if self._node.bitswap is not None:
+            yield from _bitswap(self._node.bitswap)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])
         info.add_metric([__version__, self._node.rules.name, self._node.key.peer_id], 1)
         yield info
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
+
+
+def _bitswap(bitswap: Bitswap) -> Iterator[Metric]:
+    for name, text, value in (
+        ("served_blocks", "Blocks given to IPFS peers.", bitswap.served.blocks),
+        ("served_bytes", "Bytes of blocks given to IPFS peers.", bitswap.served.bytes),
+        ("refused_wants", "Wants of IPFS peers beyond what a queue holds.", bitswap.served.refused),
+        ("fetched_blocks", "Blocks taken from IPFS peers.", bitswap.fetched_blocks),
+        ("fetched_bytes", "Bytes of blocks taken from IPFS peers.", bitswap.fetched_bytes),
+        ("unasked_bytes", "Bytes of blocks that IPFS peers sent unasked.", bitswap.unasked_bytes),
+    ):
+        yield CounterMetricFamily(f"decentraspace_bitswap_{name}", text, value=value)
+    yield GaugeMetricFamily(
+        "decentraspace_bitswap_waiting", "Wants of IPFS peers not met yet.", value=bitswap.waiting()
+    )
 
 
 def _places(found: Sequence[HookResult]) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ from decentraspace.hosting import Hosting
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageStore
+from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
@@ -29,6 +30,7 @@ class NodeServices(Protocol):
     uploads: UploadStore
     usage: UsageStore
     plugins: PluginManager
+    bitswap: Bitswap | None
 
     def is_admin(self, owner: bytes) -> bool: ...
     async def ready(self) -> dict[str, Any]: ...

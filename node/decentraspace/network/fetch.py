@@ -32,6 +32,7 @@ _STALL = 10.0  # seconds without a new verified block
 _SLOWEST = 4 * 1024  # verified bytes a second, on average over `_STALL` and longer
 _VISITOR = 30.0  # seconds to bring a block for a visitor who waits
 _BATCH = 4 * 1024 * 1024  # bytes stored at once
+_TOGETHER, _SOON = 256 * 1024, 0.1  # bytes, seconds: what a stream brings is looked at in such pieces
 _BLOCKS_MOST = 500_000  # of one DAG under way; bounds what its links take in memory
 _PENALTY_FIRST, _PENALTY_MOST = 2.0, 300.0  # seconds a provider that failed is asked last
 _PROVIDERS_MOST = 32  # asked for one fetch
@@ -254,7 +255,7 @@ class Fetcher:
         try:
             async with source.get(root, "car", "application/vnd.ipld.car; version=1") as chunks:
                 start = progress = trio.current_time()
-                async for chunk in chunks:
+                async for chunk in _together(chunks):
                     # In a thread: hashing and decoding a large block would stop everything else meanwhile.
                     for cid, data in await trio.to_thread.run_sync(_take, decoder, wanted, chunk):
                         budget.spend(len(data))
@@ -348,6 +349,23 @@ class _Wanted:
                 todo.extend(dagpb.links_of(link, inlined))  # not sent, but its links are
             elif link not in self._taken:
                 self._expected.add(link)
+
+
+async def _together(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Fewer and larger chunks, all of what came before the stream broke among them."""
+    waiting, since = bytearray(), trio.current_time()
+    try:
+        async for chunk in chunks:
+            waiting += chunk
+            if len(waiting) >= _TOGETHER or trio.current_time() - since > _SOON:
+                yield bytes(waiting)
+                waiting, since = bytearray(), trio.current_time()
+    except Exception:
+        if waiting:
+            yield bytes(waiting)
+        raise
+    if waiting:
+        yield bytes(waiting)
 
 
 def _take(decoder: car.CarDecoder, wanted: _Wanted, chunk: bytes) -> list[tuple[bytes, bytes]]:

@@ -40,9 +40,9 @@ class Guests:
         """Until cancelled: of guests beyond the limit, those that came last have to go."""
         here: dict[ID, None] = {}  # in the order in which they came
         while True:
-            connected = self._host.get_connected_peers()
-            found = {peer for peer in connected if self.has(peer) and str(peer) not in self._kept}
-            here = {peer: None for peer in here if peer in found} | dict.fromkeys(found - here.keys())
+            connected = self._host.get_connected_peers()  # in the order in which they came, too
+            found = {p: None for p in connected if self.has(p) and str(p) not in self._kept}
+            here = {peer: None for peer in here if peer in found} | found
             for peer in list(here)[self._most :]:
                 await disconnect(peer)
             await trio.sleep(_LOOK)

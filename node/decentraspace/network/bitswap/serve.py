@@ -93,11 +93,13 @@ class Queue:
     async def _answer_some(self) -> None:
         chosen = list(islice(self._wants.values(), _LOOKS))
         answer = await trio.to_thread.run_sync(self._server.look_up, chosen, limiter=self._server.threads)
-        for want in chosen[: answer.done]:
-            if self._wants.get(want.cid) == want:
-                del self._wants[want.cid]
+        # What was cancelled, or asked for in another way, while it was looked up is not kept.
+        done = {want.cid for want in chosen[: answer.done] if self._wants.get(want.cid) == want}
+        for cid in done:
+            del self._wants[cid]
         for want in answer.unmet:
-            self._unmet[want.cid] = want
+            if want.cid in done:
+                self._unmet[want.cid] = want
         while len(self._unmet) > _UNMET_MOST:
             self._unmet.popitem(last=False)
         if answer.message.blocks or answer.message.presences:

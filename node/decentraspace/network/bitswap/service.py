@@ -91,7 +91,8 @@ class Bitswap:
 
     def waiting(self) -> int:
         """Wants of all peers that are not answered yet."""
-        return sum(len(p.queue) for p in self._live.peers.values()) if self._live else 0
+        live = self._live  # which may end meanwhile: metrics are read in a thread
+        return sum(len(p.queue) for p in list(live.peers.values())) if live else 0
 
     def register(self, host: Any) -> None:
         """Before the host listens, so that nobody is told that it does not speak Bitswap."""
