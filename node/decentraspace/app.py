@@ -116,10 +116,13 @@ class Node:
     def _make_bitswap(self) -> Bitswap | None:
         if not self.config.network.bitswap:
             return None
-        # What the gateway would serve, and nothing else.
-        serves = self.blocks.has if self.config.gateway.open_relay else self.blocks.referenced
         asked_first = {address.rpartition("/")[2] for address in self.config.network.ipfs_peers}
-        return Bitswap(self.blocks, serves, frozenset(asked_first))
+        return Bitswap(self.blocks, self._serves, frozenset(asked_first))
+
+    def _serves(self, cid: bytes) -> bool:
+        """Whether IPFS peers get that block: what the gateway would serve, and nothing else. Blocking."""
+        known = self.blocks.has if self.config.gateway.open_relay else self.blocks.referenced
+        return known(cid) and self.hosting.moderation.rules.find_block(cid) is None
 
     def close(self) -> None:
         self._closing.close()
