@@ -46,6 +46,7 @@ from decentraspace.records.signing import sign_announcement, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead, Statement
 from decentraspace.records.verdict import NetworkRules, verify
 from decentraspace.shares import Shares
+from decentraspace.units import size_of
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -202,7 +203,7 @@ class Hosting:
         total = sum(sizes.values()) + manifest.size
         if total > most_bytes:
             raise PaymentRequired(
-                f"This tier stores {most_bytes} bytes; with this deploy it would be {total}",
+                f"This tier stores {size_of(most_bytes)}; with this deploy it would be {size_of(total)}",
                 hint="Make the site smaller, or ask the operator for the paid tier.",
                 limit=most_bytes,
             )

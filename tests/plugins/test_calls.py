@@ -276,7 +276,13 @@ async def test_routes(workshop: Workshop, parts: Any, logged: list[dict[str, Any
     manager = workshop.manager(parts, max_failures=100)
     mounted = await manager.routes(taken={"/taken/"})
     assert [(m.plugin, m.route.path) for m in mounted] == [("greeter", "/greet/")]
-    assert len(of(logged, "plugin_route_skipped", "greeter")) == 6
+    reasons = {entry["path"]: entry["reason"] for entry in of(logged, "plugin_route_skipped", "greeter")}
+    assert len(reasons) == 6
+    for path, said in {
+        "/healthz": "ends with /", "greet/": "begins and ends", "/a/../b/": "no ..", "/taken/": "taken already",
+        "/x/": "cannot be called", "/y/": "methods is a tuple of DELETE, GET",
+    }.items():  # fmt: skip
+        assert said in reasons[path]
     assert info(manager, "liar").health == "failing"
 
     answer = await manager.serve(mounted[0], request())

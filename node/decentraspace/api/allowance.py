@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from decentraspace.api.state import State
 from decentraspace.errors import TooMany
+from decentraspace.units import size_of
 
 FREE = b""
 _WRITE_EVERY = 64 * 1024 * 1024  # bytes counted in memory only, at most
@@ -51,7 +52,7 @@ class Allowances:
     def refuse(self, owner: bytes, most: int) -> TooMany:
         who = "All of the free tier together" if owner == FREE else "This wallet"
         return TooMany(
-            f"{who} may upload {most} bytes in {self._window / 60:.0f} minutes, and has",
+            f"{who} may upload {size_of(most)} in {self._window / 60:.0f} minutes, and that is used up",
             hint="Wait, or ask the operator for the paid tier.",
             slug="upload-allowance",
             limit=most,

@@ -16,6 +16,7 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 
 from decentraspace.errors import DecentraSpaceError, TooLarge
+from decentraspace.units import size_of
 
 _WAITING_MOST = 4 * 1024 * 1024  # bytes that wait for a reader
 _WORTH = 1024 * 1024  # bytes handed to a thread at once, if they come without a pause
@@ -84,14 +85,14 @@ class Body:
     async def read(self, most: int) -> bytes:
         """The whole body. TooLarge beyond `most` bytes."""
         if self.expected is not None and self.expected > most:
-            raise TooLarge(f"The body has {self.expected} bytes; {most} are allowed here")
+            raise TooLarge(f"The body has {size_of(self.expected)}; {size_of(most)} are allowed here")
         whole = bytearray()
         with trio.move_on_after(STALL) as scope:
             while chunks := await self.take():
                 for chunk in chunks:
                     whole += chunk
                 if len(whole) > most:
-                    raise TooLarge(f"The body has more than {most} bytes")
+                    raise TooLarge(f"The body has more than {size_of(most)}")
         if scope.cancelled_caught:
             raise Stalled(f"The body did not arrive within {STALL:.0f} seconds")
         return bytes(whole)
@@ -155,7 +156,7 @@ class Pulled(io.RawIOBase):
         self._ended = not taken
         self.count += sum(map(len, taken))
         if self.count > self._most:
-            raise TooLarge(f"The upload has more than {self._most} bytes")
+            raise TooLarge(f"The upload has more than {size_of(self._most)}")
         taken.reverse()
         self._left = taken
 

@@ -20,6 +20,7 @@ from decentraspace.config import Config
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import PaymentRequired, QuotaExceeded
+from decentraspace.units import size_of
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,7 @@ class KeptUploads:
         used, count = _used(db, owner)
         if used + size > room or count >= _EACH:
             raise PaymentRequired(
-                f"This tier keeps {room} bytes in {_EACH} uploads; with this one it would be {used + size} "
+                f"This tier keeps {size_of(room)} in {_EACH} uploads; with this one it would be {size_of(used + size)} "
                 f"in {count + 1}",
                 hint="See `decentraspace uploads` for what to remove, or ask the operator for the paid tier.",
                 limit=room,
@@ -101,7 +102,7 @@ class KeptUploads:
         all_free = db.execute("SELECT COALESCE(SUM(bytes), 0) FROM keepers WHERE free = 1").fetchone()[0]
         if all_free + size > self.free_most:
             raise QuotaExceeded(
-                f"This node keeps {self.free_most} bytes of uploads for its free tier, and they are used up",
+                f"This node keeps {size_of(self.free_most)} of uploads for its free tier, and they are used up",
                 hint="Deploy it as a site, try another node, or ask the operator for the paid tier.",
                 slug="free-uploads-full",
             )

@@ -10,6 +10,7 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
 
+from decentraspace import ports
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 
@@ -31,7 +32,7 @@ async def serve_api(
         listener.close()
         raise ConfigError(
             f"The API cannot listen on {host}:{port}: {error.strerror}",
-            hint="Stop what uses the port, or name another in api.port.",
+            hint=ports.advice(error, "api.port"),
         ) from error
     listener.set_inheritable(True)
     settings = HypercornConfig()

@@ -39,6 +39,7 @@ from decentraspace.errors import (
     Unavailable,
     Unprocessable,
 )
+from decentraspace.units import size_of
 
 SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
@@ -254,12 +255,12 @@ class BlockStore:
         """QuotaExceeded, which undoes the transaction it is raised in."""
         if size > self.quota:
             raise QuotaExceeded(
-                f"This node keeps {self.quota} bytes of blocks, and {size} would be needed",
+                f"This node keeps {size_of(self.quota)} of blocks, and {size_of(size)} would be needed",
                 hint="The operator can raise storage.quota or remove pins.",
             )
         if not environment.fits(blocks, size, self.quota):
             raise QuotaExceeded(
-                f"This node keeps {self.quota} bytes of blocks, and not in {blocks} pieces that small",
+                f"This node keeps {size_of(self.quota)} of blocks, and not in {blocks} pieces that small",
                 hint="The operator can raise storage.quota or remove pins.",
             )
 

@@ -23,8 +23,9 @@ def take_routes(plugin: str, routes: list[Route], taken: set[str]) -> list[Route
     """Those that are well formed and whose path is not `taken`; adds their paths to it."""
     good = []
     for route in routes:
-        if not _well_formed(route) or route.path in taken:
-            log.warning("plugin_route_skipped", plugin=plugin, path=str(route.path)[:200])
+        reason = _fault(route) or ("the path is taken already" if route.path in taken else "")
+        if reason:
+            log.warning("plugin_route_skipped", plugin=plugin, path=str(route.path)[:200], reason=reason)
             continue
         taken.add(route.path)
         good.append(route)
@@ -38,28 +39,34 @@ def take_commands(plugin: str, group: click.Group, taken: set[str]) -> list[clic
     good = []
     for name, command in group.commands.items():
         if name in taken or not isinstance(command, click.Command) or name != command.name:
-            log.warning("plugin_command_skipped", plugin=plugin, command=str(name)[:60])
+            reason = "the name is taken already" if name in taken else "it is no click command of this name"
+            log.warning("plugin_command_skipped", plugin=plugin, command=str(name)[:60], reason=reason)
             continue
         taken.add(name)
         good.append(command)
     return good
 
 
-def _well_formed(route: Route) -> bool:
+def _fault(route: Route) -> str:
+    """What is wrong with a route by itself, or ""."""
     path, methods = route.path, route.methods
-    return (
-        type(path) is str
-        and path.startswith("/")
-        and path.endswith("/")
-        and len(path) <= 200
-        and all(c.isascii() and (c.isalnum() or c in "/-_.") for c in path)
-        and "//" not in path
-        and not {".", ".."} & set(path.split("/"))
-        and type(methods) is tuple
-        and bool(methods)
-        and all(type(method) is str and method in _METHODS for method in methods)
-        and callable(route.handler)
-    )
+    if type(path) is not str or not path.startswith("/") or not path.endswith("/") or len(path) > 200:
+        return "a path is a text of at most 200 characters that begins and ends with /"
+    if not all(c.isascii() and (c.isalnum() or c in "/-_.") for c in path):
+        return "a path has letters, digits and - _ . only"
+    if "//" in path or {".", ".."} & set(path.split("/")):
+        return "a path has no empty segments, no . and no .."
+    if (
+        type(methods) is not tuple
+        or not methods
+        or not all(type(m) is str and m in _METHODS for m in methods)
+    ):
+        return f"methods is a tuple of {', '.join(sorted(_METHODS))}"
+    if type(route.summary) is not str or len(route.summary) > 200:
+        return "a summary is a text of at most 200 characters"
+    if not callable(route.handler):
+        return "its handler cannot be called"
+    return ""
 
 
 def checked_response(value: Any) -> HttpResponse:
