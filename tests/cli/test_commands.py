@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import stat
 import subprocess
@@ -70,12 +72,44 @@ def test_deploying_imports_no_servers(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_unknown_commands_and_options(run: Run) -> None:
-    for arguments in (("nothing",), ("deploy",), ("cid", "--what"), ("login", "--days", "91")):
-        done = run(*arguments)
-        assert done.code == 2
-        assert "Traceback" not in done.err
-        assert done.err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing",), "No such command 'nothing'. See `decentraspace --help`."),
+        (("depoly", "."), "No such command 'depoly'. Did you mean 'deploy'? See `decentraspace --help`."),
+        (("deploy",), "Missing argument 'FOLDER'. See `decentraspace deploy --help`."),
+        (("cid", "--what"), "No such option '--what'"),
+        (
+            ("login", "--days", "abc"),
+            "Invalid value for '--days': 'abc' is not a whole number from 1 to 90. See `decentraspace login --help`.",
+        ),
+        (("login", "--days", "91"), "91 is not in the range 1<=x<=90"),
+    ],
+)
+def test_usage_errors_are_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_failures_as_json(run: Run, tmp_path: Path) -> None:
+    """One problem document on standard error; standard output is for results."""
+    done = run("sites", "--json")
+    assert (done.code, done.out) == (2, "")
+    problem = json.loads(done.err)
+    assert problem["type"] == "urn:decentraspace:problem:unauthorized"
+    assert (problem["status"], problem["detail"]) == (401, "Nobody is logged in.")
+    assert "decentraspace login" in problem["hint"]
+    usage = json.loads(run("deploy", tmp_path, "--jsn", "--json").err)
+    assert usage["type"] == "urn:decentraspace:problem:bad-input"
+    assert "--jsn" in usage["detail"]
+
+
+def test_no_command_shows_the_help(run: Run) -> None:
+    done = run()
+    assert "Commands" in done.out + done.err
 
 
 def test_init_asks_three_questions(run: Run, tmp_path: Path) -> None:
@@ -92,6 +126,27 @@ def test_init_asks_three_questions(run: Run, tmp_path: Path) -> None:
     assert "there already" in again.err
     forced = run("init", "--yes", "--force", "--data-dir", folder, "--json")
     assert forced.json["peer_id"] == done.json["peer_id"], "the node stays who it is"
+
+
+def test_init_asks_again_for_a_wrong_address(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    done = run("init", "--data-dir", folder, stdin=f"my node\n0x12\n{WALLET}\n25\n")
+    assert done.code == 0, done.err
+    assert "Error: " in done.err
+    assert tomllib.loads((folder / "config.toml").read_text())["node"]["operator"] == WALLET
+
+
+def test_init_names_a_command_that_is_there(run: Run, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("decentraspace")
+    assert program.exists()
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("DECENTRASPACE_")}
+    for path, named in (("/usr/bin:/bin", str(program)), (str(program.parent), "decentraspace")):
+        command = [program, "init", "--yes", "--force", "--data-dir", str(tmp_path / "data")]
+        environment = {**bare, "HOME": str(tmp_path), "PATH": path}
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment, timeout=60
+        )
+        assert f"Start it with: {named} run" in done.stdout
 
 
 def test_init_refuses_a_wrong_address(run: Run, tmp_path: Path) -> None:
@@ -143,11 +198,15 @@ def test_plugins_are_listed(run: Run, tmp_path: Path) -> None:
     )
     (folder / "bad.py").write_text("raise SystemExit(3)\n")
     done = run("plugins", "--plugins-dir", folder, "--json")
-    assert done.code == 0, done.err
+    assert (done.code, done.err) == (2, ""), "one is refused, and said once"
     by_name = {p["name"]: p for p in done.json["plugins"]}
     assert by_name["good"]["hooks"] == ["record_accepted"]
     assert by_name["bad"]["health"] == "refused"
-    assert "good" in run("plugins", "--plugins-dir", folder).out
+    text = run("plugins", "--plugins-dir", folder)
+    assert "good" in text.out
+    assert (text.out + text.err).count("SystemExit") == 1
+    (folder / "bad.py").unlink()
+    assert run("plugins", "--plugins-dir", folder).code == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -160,6 +219,29 @@ def test_completion_scripts(run: Run, shell: str) -> None:
 def test_completion_completes(run: Run) -> None:
     done = run(COMP_WORDS="decentraspace dep", COMP_CWORD="1", _DECENTRASPACE_COMPLETE="bash_complete")
     assert "deploy" in done.out
+
+
+def test_site_labels_are_completed(run: Run, logged_in: ServedNode, site: Path) -> None:
+    assert run("deploy", site, "--json").code == 0
+    for words in ("decentraspace rollback ", "decentraspace deploy . --site my", "decentraspace status "):
+        done = run(
+            COMP_WORDS=words, COMP_CWORD=str(words.count(" ")), _DECENTRASPACE_COMPLETE="bash_complete"
+        )
+        assert done.out == "plain,my-site\n", words
+    logged_in.stop()
+    done = run(COMP_WORDS="decentraspace rollback ", COMP_CWORD="2", _DECENTRASPACE_COMPLETE="bash_complete")
+    assert (done.code, done.out.strip(), done.err) == (0, "", ""), "nobody answers, nothing is said"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_once(run: Run, environment: dict[str, str], shell: str) -> None:
+    home = {"XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    path = Path(run("completion", shell, "--install", "--json", **home).json["path"])
+    assert path.is_relative_to(environment["HOME"])
+    first = path.read_text()
+    assert first.strip() == run("completion", shell).out.strip()
+    assert run("completion", shell, "--install", **home).code == 0
+    assert path.read_text() == first
 
 
 def test_the_version(run: Run) -> None:

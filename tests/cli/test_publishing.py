@@ -56,9 +56,9 @@ def test_login_keeps_a_session_key_and_not_the_wallets(
 def test_login_with_a_keystore_file(run: Run, served: ServedNode, tmp_path: Path) -> None:
     keystore = tmp_path / "wallet.json"
     keystore.write_text(json.dumps(Account.encrypt(KEY, "open sesame", iterations=2)))
-    arguments = ("login", "--node", served.url, "--keystore", keystore, "--key-stdin", "--json")
+    arguments = ("login", "--node", served.url, "--keystore", keystore, "--key-stdin")
     assert "cannot be opened" in words(run(*arguments, stdin="wrong\n"))
-    assert run(*arguments, stdin="open sesame\n").json["owner"] == WALLET
+    assert run(*arguments, "--json", stdin="open sesame\n").json["owner"] == WALLET
     keystore.write_text("{}")
     assert "cannot be opened" in words(run(*arguments, stdin="open sesame\n"))
     keystore.write_text("no json")
@@ -108,7 +108,8 @@ def test_deploy_status_rollback(run: Run, logged_in: ServedNode, site: Path) -> 
     assert run("status", "--node", logged_in.url, "--json").json["peer_id"] == logged_in.node.key.peer_id
 
     back = run("rollback", "my-site", "--json").json
-    assert (back["seq"], back["root"]) == (5, first["root"])
+    assert (back["seq"], back["root"], back["changed"]) == (5, first["root"], True)
+    assert "but for those that were rolled back" in words(run("rollback", "my-site"))
     assert run("rollback", "my-site", 3, "--json").json["root"] == second["root"]
     history = run("status", "my-site", "--json").json["history"]
     assert [v["has_redirects"] for v in history] == [True] * 6, "a rollback keeps what the version had"

@@ -107,10 +107,10 @@ def test_help_is_there_when_the_configuration_is_broken(tmp_path: Path) -> None:
 
 def test_a_scope_that_is_none_is_refused_before_a_key_is_asked_for(tmp_path: Path) -> None:
     """There is no node to ask, and no key on standard input."""
-    for scope in ("blog", "", "K3V5X2Q7MBYZAOLP", "docs--k3v5x2q7mbyzaolp"):
+    for scope in ("-blog", "", "K3V5X2Q7MBYZAOLP", "a--b", "x" * 60, "blog.localhost"):
         done = command(tmp_path, "login", "--scope", scope, "--node", f"http://127.0.0.1:{free_port()}")
         assert done.returncode == 2
-        assert "--scope is a site id" in done.stderr
+        assert "--scope is the label of a site" in done.stderr
         assert "private key" not in done.stderr
 
 

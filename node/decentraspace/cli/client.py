@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from decentraspace.cli.http import Connection
-from decentraspace.errors import BadInput, DecentraSpaceError, Unauthorized, Unavailable
+from decentraspace.errors import BadInput, DecentraSpaceError, Forbidden, Unauthorized, Unavailable
 from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.sessions import sign_proof
 
@@ -30,6 +30,9 @@ class ApiProblem(DecentraSpaceError):
             str(document.get("detail") or document.get("title")), hint=str(document.get("hint", ""))
         )
         self.document = document
+
+    def problem(self) -> dict[str, Any]:
+        return self.document
 
     @property
     def reason(self) -> str:
@@ -74,6 +77,13 @@ class Saved:
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.key))
 
     @property
+    def did(self) -> str:
+        """The session key as people see it: did:key:z6Mk…"""
+        from decentraspace.identity import didkey
+
+        return didkey.encode(self.session_key.public_key().public_bytes_raw())
+
+    @property
     def address(self) -> bytes:
         return bytes.fromhex(self.owner[2:])
 
@@ -96,9 +106,15 @@ def save(saved: Saved) -> Path:
 
 
 def load() -> Saved:
-    """Unauthorized when nobody is logged in, or the login has run out."""
+    """Unauthorized when nobody is logged in, or the login has run out; Forbidden when others can read it."""
     try:
-        saved = Saved(**json.loads(_path().read_text()))
+        with _path().open() as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise Forbidden(
+                    f"{_path()} can be read by others, and whoever has it can publish for you.",
+                    hint=f"Run: chmod 600 {_path()}. If others use this machine, log in again and revoke the key.",
+                )
+            saved = Saved(**json.loads(file.read()))
     except FileNotFoundError as error:
         raise Unauthorized("Nobody is logged in.", hint="Run `decentraspace login`.") from error
     except (ValueError, TypeError) as error:
@@ -116,6 +132,15 @@ def last_node() -> str | None:
         return None
 
 
+def last_key() -> str | None:
+    """The session key (did:key:…) of the last login, if it has not run out."""
+    try:
+        saved = Saved(**json.loads(_path().read_text()))
+        return saved.did if saved.expires > time.time() else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def forget() -> bool:
     """Remove session key and tokens; whether there were any."""
     there = _path().exists()
@@ -128,15 +153,16 @@ class Api:
     """One node's API. Tokens are kept beside the session, one per node.
 
     On http.client rather than httpx, whose import alone takes longer than a small deploy.
-    `connected`: whether the node has ever answered. One thread; see `another`.
+    `connected`: whether the node has ever answered; `patience`: seconds to wait for an answer, by default
+    as many as an upload may need. One thread; see `another`.
     """
 
-    def __init__(self, node: str, saved: Saved | None = None) -> None:
+    def __init__(self, node: str, saved: Saved | None = None, *, patience: float | None = None) -> None:
         self.node = node.rstrip("/")
         self.connected = False
         self._saved = saved
         self._token: str | None = None
-        self._http = Connection(self.node)
+        self._http = Connection(self.node, patience)
 
     def __enter__(self) -> Api:
         return self
@@ -162,6 +188,9 @@ class Api:
 
     def delete(self, path: str, **query: Any) -> Any:
         return self._call("DELETE", path, query=query)
+
+    def patch(self, path: str, value: Any) -> Any:
+        return self._call("PATCH", path, value=value)
 
     def stream(self, path: str, pieces: Iterator[bytes], media: str, **query: Any) -> Any:
         """POST a body made on the way. Cannot be repeated after a 401, so the token is renewed first."""

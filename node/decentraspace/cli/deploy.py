@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from decentraspace.cli.completion import complete_label
 from decentraspace.cli.output import (
     EXIT_INTERRUPTED,
     emit,
@@ -32,7 +33,12 @@ _TRIES = 3
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--site", "label", help="Label of the site (default: the folder's name).")
+@click.option(
+    "--site",
+    "label",
+    shell_complete=complete_label,
+    help="Label of the site (default: the folder's name).",
+)
 @click.option("--preview", "channel", help="Publish as a preview of this name, not in production.")
 @click.option("--node", help="URL of a node's API (default: where you logged in).")
 @hidden_option

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from decentraspace import ports
 from decentraspace.cli import running
 from decentraspace.cli.options import config_option, data_dir_option, load_config
 from decentraspace.cli.output import emit, json_option, size_of
@@ -178,6 +179,6 @@ def _port(setting: str, host: str, port: int) -> Finding:
                 setting,
                 "wrong",
                 f"{host}:{port}: {error.strerror}",
-                f"Stop what uses it, or change {setting}.",
+                ports.advice(error, setting),
             )
     return Finding(setting, "ok", f"{host}:{port} is free")

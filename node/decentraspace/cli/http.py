@@ -19,7 +19,7 @@ _ELSEWHERE = frozenset({200, 301, 302, 303, 307, 308, 400, 403, 404, 405, 501})
 class Connection:
     """To one node; one thread. BadInput for a URL that is none, Unavailable when nobody answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float | None = None) -> None:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -30,13 +30,15 @@ class Connection:
                 f"{url!r} is not the URL of a node.", hint="It looks like https://api.node.example."
             )
         self._url, self._prefix = url, parts.path.rstrip("/")
+        self._patience = patience or _ANSWER
+        connect = min(_CONNECT, self._patience)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._made: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context()
-            self._made = http.client.HTTPSConnection(host, port, timeout=_CONNECT, context=context)
+            self._made = http.client.HTTPSConnection(host, port, timeout=connect, context=context)
         else:
-            self._made = http.client.HTTPConnection(host, port, timeout=_CONNECT)
+            self._made = http.client.HTTPConnection(host, port, timeout=connect)
 
     def close(self) -> None:
         self._made.close()
@@ -123,7 +125,7 @@ class Connection:
                 f"No node answers at {self._url}.",
                 hint="Name another with --node, or start one: `decentraspace run`.",
             ) from error
-        self._made.sock.settimeout(_ANSWER)
+        self._made.sock.settimeout(self._patience)
 
     def _stream(self, method: str, target: str, headers: dict[str, str], body: Iterator[bytes]) -> None:
         made = self._made

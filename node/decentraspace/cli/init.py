@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from decentraspace.cli.options import data_dir_option, key_passphrase
-from decentraspace.cli.output import emit, json_option, size_of
-from decentraspace.errors import BadInput, Conflict
+from decentraspace.cli.output import emit, json_option, program, size_of
+from decentraspace.errors import BadInput, Conflict, in_words
 
 _TEMPLATE = """\
 # A DecentraSpace node. All settings: docs/reference/settings.md.
@@ -24,6 +24,19 @@ name = "devnet"
 [storage]
 quota = {quota}
 """
+
+
+def _wallet(text: str) -> str:
+    """At the prompt: asked again until it is an address, or nothing."""
+    from decentraspace.identity.ethereum import parse_address
+
+    address = text.strip()
+    try:
+        if address:
+            parse_address(address)
+    except BadInput as error:
+        raise click.UsageError(in_words(error)) from error
+    return address
 
 
 @click.command()
@@ -74,6 +87,7 @@ def init(
                 default="",
                 show_default=False,
                 err=True,
+                value_proc=_wallet,
             )
         quota_gb = quota_gb or click.prompt(
             "Gigabytes of content it may keep", default=10, type=click.IntRange(1, 1_000_000), err=True
@@ -100,7 +114,7 @@ def init(
         raise
     fresh.rename(path)
     value = {"config": str(path), "peer_id": key.peer_id, "quota": quota}
-    text = f"Wrote {path} for node {key.peer_id}, which keeps up to {size_of(quota)}.\nStart it with: decentraspace run"
+    text = f"Wrote {path} for node {key.peer_id}, which keeps up to {size_of(quota)}.\nStart it with: {program()} run"
     if data_dir:
         text += f" --config {path}"
     emit(value, text, as_json)

@@ -11,8 +11,14 @@ from typing import Any
 
 import click
 
+from decentraspace.cli.completion import complete_label
 from decentraspace.cli.output import emit, json_option
 from decentraspace.errors import BadInput
+from decentraspace.identity.ethereum import checksum_address
+from decentraspace.records.schema import MAX_LABEL, check_label, site_id
+
+_SITE = re.compile(r"[a-z2-7]{16}")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9]))*(?:--[a-z2-7]{16})?")
 
 
 @click.command()
@@ -26,7 +32,11 @@ from decentraspace.errors import BadInput
 )
 @click.option("--key-stdin", is_flag=True, help="Read the private key from standard input instead of asking.")
 @click.option(
-    "--scope", default="*", show_default=True, help="Site id that the session may publish; * for all."
+    "--scope",
+    default="*",
+    show_default=True,
+    shell_complete=complete_label,
+    help="Site that the session may publish: its label, site id or host; * for all.",
 )
 @click.option(
     "--days",
@@ -35,25 +45,33 @@ from decentraspace.errors import BadInput
     type=click.IntRange(1, 90),
     help="Days until the session runs out.",
 )
+@click.option("--yes", is_flag=True, help="Sign without asking.")
 @json_option
 def login(
-    node: str | None, keystore: Path | None, key_stdin: bool, scope: str, days: int, as_json: bool
+    node: str | None,
+    keystore: Path | None,
+    key_stdin: bool,
+    scope: str,
+    days: int,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Let a session key, made on this machine, publish for your wallet.
 
-    The wallet's key is asked for at a hidden prompt, used for one signature (EIP-4361), and forgotten.
+    The wallet's key is asked for at a hidden prompt, used for one signature (EIP-4361), and forgotten. What
+    is to be signed is shown first; on a terminal you are asked whether to sign it.
 
     \b
     Examples:
       decentraspace login --node https://api.node.example
       decentraspace login --keystore ~/wallet.json --days 7
+      decentraspace login --scope blog --days 90    # for a machine that publishes one site
       pass show wallet | decentraspace login --key-stdin
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from decentraspace.cli import client
     from decentraspace.identity import delegation
-    from decentraspace.identity.ethereum import checksum_address
 
     _check_scope(scope)
     url = node or client.last_node() or client.DEFAULT_NODE
@@ -61,6 +79,7 @@ def login(
         challenge = api.get("/auth/login/")
         account = _account(keystore, key_stdin)
         owner = bytes.fromhex(account.address[2:])
+        scope = _site_of(owner, scope)
         session = Ed25519PrivateKey.generate()
         now = int(time.time())
 
@@ -80,6 +99,8 @@ def login(
 
         if not as_json:
             click.echo(f"Your wallet signs this text:\n\n{message}\n", err=True)
+            if not yes and not key_stdin and sys.stdin.isatty():
+                click.confirm("Sign it?", abort=True, default=True, err=True)
         signature = bytes(account.sign_message(encode_defunct(text=message)).signature)
         saved = client.Saved(
             node=url,
@@ -95,6 +116,7 @@ def login(
         )
         saved.delegation.verify(Rules())
         answer = api.log_in_with(saved)
+        replaced = client.last_key()
         path = client.save(saved)
     value = {
         "owner": saved.owner,
@@ -103,8 +125,15 @@ def login(
         "scope": scope,
         "message": message,
         "session": str(path),
+        "replaces": replaced,
     }
-    emit(value, f"Logged in as {saved.owner} at {url}. The session is kept in {path}.", as_json)
+    text = f"Logged in as {saved.owner} at {url}. The session is kept in {path}."
+    if replaced:
+        text += (
+            f"\nIt replaces the session key {replaced}, which stays valid until it runs out. "
+            f"If somebody else may have it: decentraspace revoke {replaced}"
+        )
+    emit(value, text, as_json)
 
 
 @click.command()
@@ -124,11 +153,24 @@ def logout(as_json: bool) -> None:
 
 def _check_scope(scope: str) -> None:
     """Before anybody types a key for nothing."""
-    if scope != "*" and not re.fullmatch(r"[a-z2-7]{16}", scope):
+    label = scope.rpartition("--")[0] or scope
+    if scope != "*" and not (_SITE.fullmatch(scope) or (_HOST.fullmatch(scope) and len(label) <= MAX_LABEL)):
         raise BadInput(
-            f"--scope is a site id (16 letters and digits) or *, not {scope[:80]!r}",
-            hint="Site ids stand after the -- in a site's host; `decentraspace sites --json` lists yours.",
+            f"--scope is the label of a site, its site id or host, or *, not {scope[:80]!r}.",
+            hint="`decentraspace sites` lists yours.",
         )
+
+
+def _site_of(owner: bytes, scope: str) -> str:
+    """The site id that `scope` means; 16 letters that can be an id are one."""
+    if scope == "*" or _SITE.fullmatch(scope):
+        return scope
+    label, marker, site = scope.rpartition("--")
+    if not marker:
+        return site_id(owner, check_label(scope))
+    if site != site_id(owner, label):
+        raise BadInput(f"{scope} is no site of the wallet {checksum_address(owner)}.")
+    return site
 
 
 def _account(keystore: Path | None, key_stdin: bool) -> Any:
@@ -146,25 +188,33 @@ def _account(keystore: Path | None, key_stdin: bool) -> Any:
         )
         try:
             return Account.from_key(Account.decrypt(document, passphrase))
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadInput(f"{keystore} cannot be opened: {error}.") from error
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            why = "wrong passphrase" if "MAC mismatch" in str(error) else "it is no keystore of version 3"
+            raise BadInput(f"{keystore} cannot be opened: {why}.") from error
     text = (
         sys.stdin.readline()
         if key_stdin
         else click.prompt("Wallet's private key (hexadecimal)", hide_input=True, err=True)
     )
     digits = text.strip().removeprefix("0x")
+    # The text is never repeated: it may be a key with a slip in it.
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+        raise BadInput(
+            f"That is not a private key: 64 hexadecimal digits are expected, and it has {len(digits)} characters"
+            + ("." if len(digits) != 64 else ", not all of them such digits.")
+        )
     try:
-        if len(digits) != 64:
-            raise ValueError("a key has 64 hexadecimal digits")
         return Account.from_key(bytes.fromhex(digits))
     except ValueError as error:
-        # The text is never repeated: it may be a key with a slip in it.
-        raise BadInput("That is not a private key: 64 hexadecimal digits are expected.") from error
+        raise BadInput(
+            "That is not a private key: as a number it is 0, or beyond what secp256k1 has keys for."
+        ) from error
 
 
 def _read_keystore(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a keystore file: {error}.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not a keystore file: it is not JSON.") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ import click
 
 from decentraspace import __version__
 from decentraspace.cli.options import config_option, data_dir_option, load_config, plugins_dir_option
-from decentraspace.errors import DecentraSpaceError, in_words
+from decentraspace.cli.output import EXIT_ERROR, EXIT_INTERRUPTED
+from decentraspace.errors import BadInput, DecentraSpaceError, in_words
 
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 _MODULES = {
     "cid": "content",
     "completion": "completion",
@@ -23,12 +25,14 @@ _MODULES = {
     "init": "init",
     "login": "login",
     "logout": "login",
+    "network": "network",
     "plugins": "plugins",
     "revoke": "sites",
     "rollback": "sites",
     "run": "run",
     "sites": "sites",
     "status": "sites",
+    "tier": "tier",
     "uploads": "uploads",
 }
 _SUMMARIES = {
@@ -40,12 +44,14 @@ _SUMMARIES = {
     "init": "Write a configuration; asks three questions.",
     "login": "Let a session key publish for your wallet.",
     "logout": "Forget the session key.",
+    "network": "Peers of a node, and how its exchanges go.",
     "plugins": "List plugins, their hooks and their health.",
     "revoke": "Take back what another session key may do.",
     "rollback": "Publish an earlier version of a site again.",
     "run": "Run a node until it is stopped.",
     "sites": "List your sites.",
     "status": "Versions of a site, and who holds it.",
+    "tier": "Limits of a wallet at a node; operators set its tier.",
     "uploads": "List what you have uploaded without a site.",
 }
 
@@ -62,6 +68,17 @@ class LazyGroup(click.Group):
             command: click.Command = getattr(module, cmd_name if cmd_name != "plugins" else "plugins_command")
             return command
         return _plugin_commands(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), 1)
+            raise click.UsageError(
+                f"No such command {name[:80]!r}." + (f" Did you mean {near[0]!r}?" if near else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -117,7 +134,11 @@ def cli(config_path: Path | None, data_dir: str | None, plugins_dir: str | None)
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """The program: expected failures are one line on standard error and exit code 2."""
+    """The program: expected failures are one line on standard error and exit code 2.
+
+    With --json the line is a problem document.
+    """
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(cli.main(arguments, prog_name="decentraspace", standalone_mode=False) or 0)
     except click.exceptions.Abort:
@@ -126,12 +147,41 @@ def main(arguments: list[str] | None = None) -> Any:
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(EXIT_ERROR)
+    except click.UsageError as error:
+        _complain(_usage(error), as_json)
+        sys.exit(EXIT_ERROR)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except DecentraSpaceError as error:
-        click.echo(f"error: {in_words(error)}", err=True)
+        _complain(error, as_json)
         sys.exit(EXIT_ERROR)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+
+
+def _usage(error: click.UsageError) -> DecentraSpaceError:
+    """What click says of a wrong argument, in our words."""
+    text = " ".join(error.format_message().split())
+    for theirs, ours in _WORDS.items():
+        text = text.replace(theirs, ours)
+    parameter = getattr(error, "param", None)
+    if parameter is not None and isinstance(parameter.type, click.IntRange) and "whole number" in text:
+        least, most = parameter.type.min, parameter.type.max
+        text = text.rstrip(".") + (f" from {least}" if most is None else f" from {least} to {most}")
+    hint = f"See `{error.ctx.command_path} --help`." if error.ctx is not None else ""
+    return BadInput(text, hint=hint)
+
+
+_WORDS = {
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
+}
+
+
+def _complain(error: DecentraSpaceError, as_json: bool) -> None:
+    click.echo(json.dumps(error.problem()) if as_json else f"error: {in_words(error)}", err=True)

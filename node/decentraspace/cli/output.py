@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -25,6 +28,18 @@ hidden_option: Callable[[F], F] = click.option(
 def emit(value: Any, text: str, as_json: bool) -> None:
     """`value` as JSON, or `text`."""
     click.echo(json.dumps(value, indent=2) if as_json else text)
+
+
+def program() -> str:
+    """How to call this program again: by its name where that is found, else by its path."""
+    path = Path(sys.argv[0])
+    found = shutil.which("decentraspace")
+    if path.name != "decentraspace":  # python -m
+        return "decentraspace" if found else f"{sys.executable} -m decentraspace"
+    if found and Path(found).samefile(path):
+        return "decentraspace"
+    here = os.path.relpath(path)
+    return str(path) if here.startswith("..") else here
 
 
 def table(rows: Sequence[tuple[str, ...]], headers: tuple[str, ...]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from decentraspace.cli.options import config_option, data_dir_option, load_config, plugins_dir_option
-from decentraspace.cli.output import emit, json_option, table
+from decentraspace.cli.output import EXIT_ERROR, emit, json_option, table
 
 
 @click.command("plugins")
@@ -22,7 +24,7 @@ def plugins_command(
     """List plugins: name, version, hooks, health, and the storage they keep copies in.
 
     Their health is that in the running node. Where none runs, or another folder is named, they are
-    loaded here to see whether they can be.
+    loaded here to see whether they can be. Exit code 2 if one is refused or disabled.
 
     \b
     Examples:
@@ -36,6 +38,7 @@ def plugins_command(
     from decentraspace.plugins.health import read_report
 
     log.configure(LogConfig(level="error"))
+    logging.getLogger("decentraspace").setLevel(logging.CRITICAL)  # the table says what is wrong, and why
     config = load_config(config_path, data_dir, plugins_dir)
     found = read_report(config.data_dir) if not plugins_dir else None
     places = storage(config) if found is not None else []
@@ -54,3 +57,5 @@ def plugins_command(
         "storage": [place._asdict() for place in places],
     }
     emit(value, text, as_json)
+    if any(info.health in ("refused", "disabled") for info in found):
+        sys.exit(EXIT_ERROR)

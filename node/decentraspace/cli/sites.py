@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from decentraspace.cli.completion import complete_label
 from decentraspace.cli.output import emit, json_option, size_of, table
-from decentraspace.errors import BadInput, NotFound, Unauthorized
+from decentraspace.errors import BadInput, Conflict, NotFound, Unauthorized
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api
@@ -60,7 +62,7 @@ def sites(node: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("site", required=False)
+@click.argument("site", required=False, shell_complete=complete_label)
 @click.option("--channel", default="production", show_default=True, help="production, or a preview's name.")
 @_node_option
 @json_option
@@ -87,7 +89,16 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         return
     name, url, session = _name(site, node)
     with client.Api(url, session) as api:
-        found = api.get("/hosting/status/", site=name, channel=channel)
+        try:
+            found = api.get("/hosting/status/", site=name, channel=channel)
+        except client.ApiProblem as error:
+            if error.document.get("status") != 404:
+                raise
+            # The node knows it by its id; people by the name they gave.
+            where = "" if channel == "production" else f" with channel {channel}"
+            raise NotFound(
+                f"No site {site}{where} is known here.", hint="`decentraspace sites` lists yours."
+            ) from error
     lines = [
         f"{found['host']}  version {found['seq']}  {size_of(found['size'])}  {found['created']}",
         f"root {found['root']}",
@@ -102,18 +113,36 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
             + (f"  refused: {v['refused']}" if "refused" in v else "")
             for v in found["history"][:20]
         ),
+        "",
+        "Signed by session keys (what one of them may do is taken back by `decentraspace revoke`):",
+        *_signers(found["history"][:20], session),
     ]
     emit(found, "\n".join(lines), as_json)
 
 
+def _signers(history: list[dict[str, Any]], session: Any) -> list[str]:
+    """A line for each key: which versions it signed, newest first."""
+    by_key: dict[str, list[str]] = {}
+    for version in history:
+        by_key.setdefault(version["key"], []).append(str(version["seq"]))
+    mine = session.did if session is not None else ""
+    return [
+        f"  {key}  {', '.join(versions)}" + ("  (this login)" if key == mine else "")
+        for key, versions in by_key.items()
+    ]
+
+
 @click.command()
-@click.argument("label")
+@click.argument("label", shell_complete=complete_label)
 @click.argument("seq", type=click.IntRange(1), required=False)
 @click.option("--channel", default="production", show_default=True, help="production, or a preview's name.")
 @_node_option
 @json_option
 def rollback(label: str, seq: int | None, channel: str, node: str | None, as_json: bool) -> None:
-    """Publish an earlier version of your site LABEL again: SEQ, or the one before the present one.
+    """Publish an earlier version of your site LABEL again: SEQ, or the one before what is shown now.
+
+    Without SEQ each further call goes one step further back, past what was rolled back already. To go
+    forward again, name the version: `decentraspace status LABEL` lists them.
 
     \b
     Examples:
@@ -121,47 +150,96 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
       decentraspace rollback blog 12
     """
     from decentraspace.cli import client
-    from decentraspace.cli.deploy import current, sign_next
+    from decentraspace.cli.deploy import current, same, sign_next, unchanged
     from decentraspace.content import cid as cids
 
     saved = client.load()
     with client.Api(node or saved.node, saved) as api:
-        head = current(api, saved, label, channel)
+        head = current(api, saved, label, channel, versions=1)
         if head is None:
             raise NotFound(f"You have no site {label} with channel {channel} that this node knows.")
-        old = _earlier(api, head, seq)
+        old = _version(api, head, seq) if seq else _before(api, head)
         if old is None:
             raise NotFound(
-                f"There is no version {seq or 'before this one'} of {label}.",
-                hint=f"See `decentraspace status {label}`.",
+                f"There is no version {seq} of {label}."
+                if seq
+                else f"There is no version before the one {label} shows, but for those that were rolled back.",
+                hint=f"`decentraspace status {label}` lists them; name one: `decentraspace rollback {label} SEQ`.",
             )
-        record = sign_next(
-            saved,
-            label,
-            channel,
-            head,
-            root=cids.parse(old["root"]),
-            size=old["size"],
-            has_headers=old["has_headers"],
-            has_redirects=old["has_redirects"],
-        )
-        answer = api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()})
-    emit(answer, f"Version {answer['seq']} of {label} shows what version {old['seq']} showed.", as_json)
+        if same(head, cids.parse(old["root"])):
+            answer = {**unchanged(head), "changed": False}
+            text = f"Nothing changed: {label} shows what version {old['seq']} showed."
+        else:
+            answer = {**_publish(api, saved, head, old, sign_next), "changed": True}
+            text = f"Version {answer['seq']} of {label} shows what version {old['seq']} showed."
+    answer["shows"] = old["seq"]
+    more = "" if seq else f" `decentraspace rollback {label}` goes one step further back."
+    emit(answer, text + more, as_json)
 
 
-def _earlier(api: Api, head: dict[str, Any], seq: int | None) -> dict[str, Any] | None:
-    """Version `seq`, or the newest before `head` that showed something else; of those that count."""
-    wanted = {"seq": seq} if seq else {}
-    cursor = str(seq + 1 if seq else head["seq"])
+def _publish(
+    api: Api, saved: Any, head: dict[str, Any], old: dict[str, Any], sign_next: Any
+) -> dict[str, Any]:
+    from decentraspace.cli.client import ApiProblem
+    from decentraspace.content import cid as cids
+
+    record = sign_next(
+        saved,
+        head["label"],
+        head["channel"],
+        head,
+        root=cids.parse(old["root"]),
+        size=old["size"],
+        has_headers=old["has_headers"],
+        has_redirects=old["has_redirects"],
+    )
+    try:
+        return dict(api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()}))
+    except ApiProblem as error:
+        if error.reason != "missing-blocks":
+            raise
+        raise Conflict(
+            f"The node no longer has what version {old['seq']} showed.", hint="Deploy its folder again."
+        ) from error
+
+
+def _pages(api: Api, head: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+    """Versions that count, from the head on, newest first."""
+    cursor = str(head["seq"] + 1)
     while cursor:
         page = api.get(
-            "/hosting/status/", site=head["site"], channel=head["channel"], cursor=cursor, **wanted
+            "/hosting/status/", site=head["site"], channel=head["channel"], cursor=cursor, limit=1000, **more
         )
-        for version in page["history"]:
-            if "refused" not in version and (seq or version["root"] != head["root"]):
-                return dict(version)
+        yield from (version for version in page["history"] if "refused" not in version)
         cursor = page["next"]
-    return None
+
+
+def _version(api: Api, head: dict[str, Any], seq: int) -> dict[str, Any] | None:
+    return next(_pages(api, head, seq=seq), None) if seq <= head["seq"] else None
+
+
+def _before(api: Api, head: dict[str, Any]) -> dict[str, Any] | None:
+    """The version that was shown before the present one, as if nothing that was rolled back had been there."""
+    return step_back(list(_pages(api, head))[::-1])
+
+
+def step_back(versions: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """`versions`: oldest first, the last is shown. What to show instead, or None.
+
+    A version that shows again what one before showed has undone all between the two.
+    """
+    shown: list[dict[str, Any]] = []
+    places: dict[str, int] = {}
+    for version in versions:
+        place = places.get(version["root"])
+        if place is None:
+            places[version["root"]] = len(shown)
+            shown.append(version)
+            continue
+        for undone in shown[place + 1 :]:
+            del places[undone["root"]]
+        del shown[place + 1 :]
+    return shown[-2] if len(shown) > 1 else None
 
 
 @click.command()
@@ -179,6 +257,8 @@ def _earlier(api: Api, head: dict[str, Any], seq: int | None) -> dict[str, Any] 
 def revoke(key: str, label: str | None, after: int, node: str | None, as_json: bool) -> None:
     """Take back what session KEY (did:key:…) may do. Log in anew first: only a newer login can.
 
+    `decentraspace status SITE` shows which key signed which version.
+
     \b
     Examples:
       decentraspace revoke did:key:z6Mk…
@@ -192,6 +272,11 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
     saved = client.load()
     if after and not label:
         raise BadInput("--after goes with --site.")
+    if key == saved.did:
+        raise Conflict(
+            "This is the session in use, and only a newer login can revoke it.",
+            hint="Run `decentraspace login` again first.",
+        )
     revocation = Revocation(
         owner=saved.address,
         key=didkey.decode(key),
@@ -204,7 +289,8 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
         answer = api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()})
     emit(
         answer,
-        f"{key} is revoked. Run `decentraspace status` for your sites: one it had published last may need a deploy.",
+        f"{key} is revoked. A site whose newest version it had signed shows the one before: "
+        "look with `decentraspace sites`, and deploy again where you need to.",
         as_json,
     )
 
