@@ -21,6 +21,7 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.network import frames, swarm
 from decentraspace.network.swarm import connections, listening, make_host
 from tests.network.peers import Factory, running, stranger, until
+from tests.support import free_port
 
 LOOPBACK = Multiaddr("/ip4/127.0.0.1/tcp/0")
 
@@ -207,3 +208,16 @@ async def test_a_peer_is_never_given_more_window_than_one_frame_may_fill() -> No
             await stream.write(bytes(size))
             assert await stream.read(1) == b"!"
         assert swarm._WINDOW // 2 <= stream.muxed_stream.send_window <= swarm._WINDOW
+
+
+async def test_a_peer_that_was_not_there_is_reached_as_soon_as_it_is() -> None:
+    """Who is started a moment before its bootstrap peer must not be alone for a minute."""
+    early, late = (make_host(NodeKey.generate(), 4) for _ in range(2))
+    async with listening(early, [LOOPBACK]):
+        address = Multiaddr(f"/ip4/127.0.0.1/tcp/{free_port()}")
+        info = info_from_p2p_addr(address.encapsulate(Multiaddr(f"/p2p/{late.get_id()}")))
+        with pytest.raises(SwarmException):
+            await early.connect(info)
+        async with listening(late, [address]):
+            await early.connect(info)
+            assert late.get_id() in early.get_connected_peers()

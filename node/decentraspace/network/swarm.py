@@ -8,6 +8,7 @@ by a test (tests/network/test_swarm.py):
 - a host that is cancelled leaves its sockets open, those that listen too; as they share the port, the
   next host would get only some of the connections
 - it dials, by itself, whatever addresses peers say they have
+- a peer that could not be reached once is not dialled again for a minute, whoever asks for it
 - plaintext is offered beside Noise, so that a peer may claim any peer id
 - a peer that ignores the receive window fills memory; windows grow to 16 MiB for each stream
 - it gives peers more window than it takes in one frame, and cuts off those that use it (Helia does)
@@ -98,6 +99,7 @@ def make_host(key: NodeKey, max_peers: int) -> Any:
     )
     swarm = host.get_network()
     swarm.set_resource_manager(limits, enable_stream_semaphore=False)
+    swarm._negative_peer_cache.mark_failed = lambda peer_id: None  # network/dialling.py waits as it sees fit
     _give_slots_back(swarm, max(1, max_peers - max_peers // 4))
     _bound_buffers(swarm.upgrader.muxer_multistream)
     swarm.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # network/dialling.py decides whom to dial

@@ -1,0 +1,147 @@
+"""Seeds of the laboratory, and the laboratory itself: that it does what it says, and finds what is wrong.
+
+`DECENTRASPACE_LAB_SEEDS=20 pytest tests/network/test_lab.py` runs twenty; `python -m tests.network.lab --seed N`
+one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.network.lab import check, plan
+from tests.network.lab.nodes import Failed, until
+from tests.network.lab.owner import Owner
+from tests.network.lab.scenario import REPLICAS, Laboratory
+from tests.network.lab.tunnels import Namespace, NoNamespaces, Switch, Weather
+from tests.support import ROOT, require_real
+
+SEEDS = int(os.environ.get("DECENTRASPACE_LAB_SEEDS", "2"))
+DEADLINE = 280.0  # seconds for one; it takes about 30 on an idle machine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_after_any_failure_all_is_as_it_should_be(seed: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.network.lab", "--seed", str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that copy nothing, one that has lost a site's blocks, one that is gone, one that is apart."""
+    monkeypatch.setenv("DECENTRASPACE_HOME", str(tmp_path))
+    with Laboratory(tmp_path / "lab", 4, 1) as lab:
+        first, *others = lab.nodes
+        for node in lab.nodes:
+            node.configure([first.address], hosting={"replicate": node in (first, others[0])})
+            node.start()
+        for node in lab.nodes:
+            node.wait()
+        owner = Owner(random.Random(1))
+        site = owner.new_site()
+        assert owner.deploy(site, first) == "acknowledged"
+        check.all_is_well(lab.nodes, owner.sites, 2, 30.0)
+        with pytest.raises(Failed, match="have signed that they hold"):
+            check.all_is_well(lab.nodes, owner.sites, REPLICAS, 3.0)
+        version = site.newest
+        assert version is not None
+        version.files["index.html"] += b"!"
+        with pytest.raises(Failed, match="does not serve"):
+            check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
+        cid, data = next(iter(version.blocks.items()))
+        version.blocks[cid] = data + b"!"
+        with pytest.raises(Failed, match="gives other bytes"):
+            check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
+        site.versions.pop()
+        site.versions.append(owner._next(site))
+        site.versions[-1].acknowledged = True
+        with pytest.raises(Failed, match="shows version"):
+            check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
+        process = first._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        with pytest.raises(Failed, match="ended by itself"):
+            check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
+        first._process = None
+
+
+def test_a_plan_is_a_function_of_its_seed() -> None:
+    plans = [plan.make(seed, 6, 20.0, network=True, replicas=3) for seed in (*range(40), *range(40))]
+    assert plans[:40] == plans[40:]
+    assert len({p.faults for p in plans}) == 40
+    kinds = {fault.kind for p in plans for fault in p.faults}
+    assert kinds == {"kill", "pause", "partition", "one-way", "weather"}
+    assert {p.lost is None for p in plans} == {True, False}
+    without = plan.make(1, 5, 60.0, network=False, replicas=3)
+    assert {fault.kind for fault in without.faults} == {"kill", "pause"}
+
+
+@pytest.fixture
+def switched() -> Iterator[tuple[list[Namespace], Switch]]:
+    namespaces = []
+    try:
+        namespaces = [Namespace(0), Namespace(1)]
+    except NoNamespaces as error:
+        require_real(f"a network namespace ({error})", None)
+    switch = Switch(namespaces, 1)
+    yield namespaces, switch
+    switch.close()
+    for namespace in namespaces:
+        namespace.close()
+
+
+def test_weather_between_namespaces(switched: tuple[list[Namespace], Switch]) -> None:
+    """Datagrams: as many as are sent, none, some of them, late ones."""
+    (here, there), switch = switched
+    with here.entered():
+        receiver = socket.socket(type=socket.SOCK_DGRAM)
+        receiver.bind((here.address, 0))
+    with there.entered():
+        sender = socket.socket(type=socket.SOCK_DGRAM)
+    with receiver, sender:
+        receiver.settimeout(DEADLINE)
+        to = receiver.getsockname()
+
+        def arrived(count: int) -> int:
+            """Of so many sent in this weather. One more in calm weather says when all have had their turn."""
+            handled = switch.passed + switch.dropped + count
+            for _ in range(count):
+                sender.sendto(b"x", to)
+            until(lambda: switch.passed + switch.dropped == handled, 30.0, "the switch stands still")
+            switch.calm()
+            sender.sendto(b"last", to)
+            found = 0
+            while receiver.recv(10) != b"last":
+                found += 1
+            return found
+
+        assert arrived(50) == 50
+        switch.set(1, 0, Weather(cut=True))
+        assert arrived(50) == 0
+        switch.set(0, 1, Weather(cut=True))  # the other direction
+        assert arrived(50) == 50
+        switch.set(1, 0, Weather(loss=0.5))
+        assert 0 < arrived(100) < 100
+        switch.set(1, 0, Weather(delay=0.3))
+        began = time.monotonic()
+        sender.sendto(b"late", to)
+        assert receiver.recv(10) == b"late"
+        assert time.monotonic() - began >= 0.3
