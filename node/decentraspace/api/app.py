@@ -174,6 +174,7 @@ def create_app(node: NodeServices) -> QuartTrio:
                 route.path, name, view, methods=list(route.methods), provide_automatic_options=False
             )
             _add_options(app, route.path, route.methods)
+            shared.endpoints += _described(mounted)
 
     @app.after_serving
     async def unmount() -> None:
@@ -324,6 +325,21 @@ def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
         return Response(b"", 204, {"Allow": listed, "Access-Control-Allow-Methods": listed, **_CORS})
 
     app.add_url_rule(path, f"OPTIONS {path}", view, methods=["OPTIONS"], provide_automatic_options=False)
+
+
+def _described(mounted: MountedRoute) -> list[Endpoint]:
+    """A plugin's route for the documentation; `_plugin_view` answers it."""
+
+    async def elsewhere(_: Call) -> None:
+        raise NotImplementedError
+
+    route, by = mounted.route, f"Added by the plugin `{mounted.plugin}`."
+    summary = route.summary.rstrip(".") or f"Of the plugin {mounted.plugin}"
+    login: bool | str = True if route.login else "optional"
+    return [
+        Endpoint(method, route.path, elsewhere, summary, "plugins", doc=by, login=login)
+        for method in route.methods
+    ]
 
 
 def _plugin_view(node: NodeServices, mounted: MountedRoute) -> Callable[[], Awaitable[Response]]:

@@ -180,9 +180,7 @@ def add_path(
             raise BadInput(f"{here} is neither a file nor a folder nor a symlink")
         with os.scandir(here) as found:
             names = sorted(
-                check_name(e.name)
-                for e in found
-                if hidden or not e.name.startswith(".") or e.name in shown
+                check_name(e.name) for e in found if hidden or not e.name.startswith(".") or e.name in shown
             )
         return add_directory({name: visit(here / name, depth + 1) for name in names}, sink)
 

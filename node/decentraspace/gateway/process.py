@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
+from decentraspace import ports
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 from decentraspace.gateway.control import ControlServer
@@ -197,7 +198,7 @@ def _check_free(host: str, port: int) -> None:
         except OSError as error:
             raise ConfigError(
                 f"The gateway cannot listen on {host}:{port}: {error.strerror}",
-                hint="Stop what uses the port, or name another in gateway.port.",
+                hint=ports.advice(error, "gateway.port"),
             ) from error
 
 

@@ -19,6 +19,7 @@ from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
+from decentraspace import ports
 from decentraspace.config import NetworkConfig
 from decentraspace.errors import ConfigError
 from decentraspace.identity.keys import NodeKey
@@ -279,5 +280,5 @@ def _check_free(address: str) -> None:
         except OSError as error:
             raise ConfigError(
                 f"network.listen: cannot listen on {address}: {error.strerror}",
-                hint="Stop what uses the port, or name another in network.listen.",
+                hint=ports.advice(error, "network.listen"),
             ) from error
