@@ -72,7 +72,9 @@ def median(values: Sequence[float]) -> float:
 class Node:
     """`decentraspace run` with a folder of its own and ports that were free."""
 
-    def __init__(self, folder: Path, *, bootstrap: Sequence[str] = (), sites: int = 10) -> None:
+    def __init__(
+        self, folder: Path, *, bootstrap: Sequence[str] = (), sites: int = 10, operator: str = ""
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         self.api, self.gateway, self.p2p = free_port(), free_port(), free_port()
@@ -81,6 +83,7 @@ class Node:
             f"""\
 [node]
 data_dir = {json.dumps(str(folder / "data"))}
+operator = {json.dumps(operator)}
 
 [network]
 listen = ["/ip4/127.0.0.1/tcp/{self.p2p}"]
@@ -189,6 +192,13 @@ class Owner:
         home.mkdir(mode=0o700, parents=True)
         self.environment = {**_ENVIRONMENT, "DECENTRASPACE_HOME": str(home)}
         self._key = secrets.token_hex(32)
+
+    @property
+    def address(self) -> str:
+        """The wallet's, in EIP-55 form."""
+        from eth_account import Account
+
+        return str(Account.from_key(self._key).address)
 
     def log_in(self, node: Node) -> dict[str, Any]:
         command = [*self.command("login"), "--node", node.api_url, "--key-stdin", "--json"]

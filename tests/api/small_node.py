@@ -68,6 +68,7 @@ class SmallNode:
         self.uploads = UploadStore(folder / "uploads", max_bytes=self.config.api.max_upload)
         self.plugins = PluginManager(self.config.plugins)
         self.bitswap = Bitswap(self.blocks, self.blocks.referenced)
+        self.network = None
         self.published: list[bytes] = []
         self.hosting = Hosting(
             self.config,

@@ -16,7 +16,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from decentraspace.api import auth, hosting, metrics, openapi, resumable, storage, system
+from decentraspace.api import auth, hosting, metrics, network, openapi, resumable, storage, system
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
 from decentraspace.api.kept import KeptUploads
@@ -38,7 +38,7 @@ from decentraspace.routes import HttpRequest
 
 log = structlog.get_logger(__name__)
 
-GROUPS = (auth.table, hosting.table, storage.table, resumable.table, system.table)
+GROUPS = (auth.table, hosting.table, storage.table, resumable.table, network.table, system.table)
 _PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})

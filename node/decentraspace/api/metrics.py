@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from decentraspace import __version__
 from decentraspace.api.services import NodeServices
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.host import Network
 from decentraspace.plugins.manager import HookResult
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -80,12 +81,29 @@ class _Stores(Collector):
         yield from _places(self._metrics.storage)
         if self._node.bitswap is not None:
             yield from _bitswap(self._node.bitswap)
+        if self._node.network is not None:
+            yield from _exchanges(self._node.network)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])
         info.add_metric([__version__, self._node.rules.name, self._node.key.peer_id], 1)
         yield info
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
+
+
+def _exchanges(network: Network) -> Iterator[Metric]:
+    totals = network.rounds.totals
+    for name, text, value in (
+        ("gossip_refused", "Records refused that came by gossip.", network.refused),
+        ("exchanges", "Exchanges of record sets.", totals.exchanges),
+        ("exchanges_failed", "Exchanges of record sets that failed.", totals.failed),
+        ("exchange_records_received", "Records accepted that came by exchange.", totals.received),
+        ("exchange_records_sent", "Records given by exchange.", totals.sent),
+        ("exchange_records_refused", "Records refused that came by exchange.", totals.refused),
+        ("exchange_received_bytes", "Bytes received in exchanges.", totals.bytes_in),
+        ("exchange_sent_bytes", "Bytes sent in exchanges.", totals.bytes_out),
+    ):
+        yield CounterMetricFamily(f"decentraspace_{name}", text, value=value)
 
 
 def _bitswap(bitswap: Bitswap) -> Iterator[Metric]:

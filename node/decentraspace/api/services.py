@@ -12,6 +12,7 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
@@ -32,5 +33,7 @@ class NodeServices(Protocol):
     plugins: PluginManager
     bitswap: Bitswap | None
 
+    @property
+    def network(self) -> Network | None: ...
     def is_admin(self, owner: bytes) -> bool: ...
     async def ready(self) -> dict[str, Any]: ...

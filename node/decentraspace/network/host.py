@@ -95,6 +95,17 @@ class Network:
         now = time.time()
         return [PeerInfo(p, self.rounds.since.get(p, now), tuple(filter(None, a))) for p, a in found.items()]
 
+    def gossip_peers(self) -> tuple[int, int]:
+        """(peers to which others' records are passed on, peers that take the topic)."""
+        if self._live is None:
+            return 0, 0
+        pubsub = self._live.pubsub
+        return len(pubsub.router.mesh.get(self.topic, ())), len(pubsub.peer_topics.get(self.topic, ()))
+
+    def is_guest(self, peer_id: str) -> bool:
+        """Whether a connected peer is no node of this network."""
+        return self._live is not None and self._live.guests.has(ID.from_base58(peer_id))
+
     def addresses(self) -> list[str]:
         """Where others reach this node, each ending in /p2p/PEERID."""
         suffix = f"/p2p/{self._key.peer_id}"

@@ -1,0 +1,50 @@
+"""`decentraspace network`: peers, gossip and exchanges of a node, for its operators."""
+
+from __future__ import annotations
+
+import click
+
+from decentraspace.cli.output import emit, json_option, size_of
+
+
+@click.command()
+@click.option("--node", help="URL of a node's API (default: where you logged in).")
+@click.option("--sync", is_flag=True, help="Exchange record sets with all peers now.")
+@json_option
+def network(node: str | None, sync: bool, as_json: bool) -> None:
+    """Peers of a node, what it passes on, and how its exchanges go. For its administrators.
+
+    \b
+    Examples:
+      decentraspace network
+      decentraspace network --sync          # compare record sets with all peers at once
+      decentraspace network --json | jq '.peers[].peer_id'
+    """
+    from decentraspace.cli import client
+
+    saved = client.load()
+    with client.Api(node or saved.node, saved) as api:
+        asked = api.post("/network/sync/", {}) if sync else None
+        found = api.get("/network/status/")
+    lines = [
+        f"{found['peer_id']} on {found['network']}",
+        *(f"  {address}" for address in found["addresses"]),
+        "",
+        f"Gossip     {found['subscribed']} peer(s) take records, {found['mesh']} in the mesh; "
+        f"{found['gossip_refused']} record(s) refused",
+        f"Exchanges  {found['exchanges']}, {found['exchanges_failed']} failed; "
+        f"{found['records_received']} record(s) in ({size_of(found['bytes_received'])}), "
+        f"{found['records_sent']} out ({size_of(found['bytes_sent'])}), {found['records_refused']} refused",
+        "",
+        f"{len(found['peers'])} peer(s):",
+        *(
+            f"  {peer['peer_id']}  {peer['kind']:4}  since {peer['since']}  "
+            f"exchanged {peer.get('exchanged') or 'never'}"
+            + (f"  {peer['failures']} failure(s)" if peer["failures"] else "")
+            + f"  {', '.join(peer['addresses'])}"
+            for peer in found["peers"]
+        ),
+    ]
+    if asked is not None:
+        lines.append(f"Sets are exchanged with {asked['asked']} peer(s) now.")
+    emit(found, "\n".join(lines), as_json)
