@@ -21,7 +21,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content import denylist
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.denylist import DOUBLE, EXACT, LEGACY, NAMES, PREFIX, Rule
-from decentraspace.errors import Blocked, BlockedByLaw, DecentraSpaceError
+from decentraspace.errors import Blocked, BlockedByLaw
 
 OWN = 0
 LISTS_MOST = 64
@@ -40,7 +40,7 @@ class Denied(NamedTuple):
     by: str = ""
     reason: str = ""
 
-    def error(self, what: str) -> DecentraSpaceError:
+    def error(self, what: str) -> Blocked:
         """To be raised; `what` begins the sentence."""
         kind = BlockedByLaw if self.status == denylist.LEGAL else Blocked
         who = f"the denylist {self.by!r}, which this node follows" if self.by else "this node's operator"
@@ -91,17 +91,21 @@ class DenyRules:
     def __init__(self, store: BlockStore) -> None:
         self._store, self._db = store, store.db["denied"]
         self.state = State(0, 0, ())
+        self.any = False  # whether anything is blocked at all
+        self._raw = b""
         self.refresh()
 
     def refresh(self) -> bool:
         """Take notice of what was written; whether anything was."""
         with self._store.read() as txn:
             raw = txn.get(_STATE, db=self._db)
-        before = self.state
-        if raw is not None:
-            generation, own, lists = libipld.decode_dag_cbor(raw)
-            self.state = State(generation, own, tuple(ListState(*one) for one in lists))
-        return self.state.generation != before.generation
+        if raw is None or raw == self._raw:
+            return False
+        generation, own, lists = libipld.decode_dag_cbor(raw)
+        self.state = State(generation, own, tuple(ListState(*one) for one in lists))
+        self.any = bool(own) or any(one.rules for one in self.state.lists)
+        self._raw = raw
+        return True
 
     # -- questions
 
@@ -116,7 +120,7 @@ class DenyRules:
 
     def _content(self, cid: bytes, path: str, alone: bool, txn: Any) -> Denied | None:
         state = self.state
-        if not state.own and not state.lists:
+        if not self.any:
             return None
         if txn is None:
             with self._store.read() as txn:
@@ -182,8 +186,6 @@ class DenyRules:
 
     def imposed(self, digest: bytes) -> Denied | None:
         """The operator's decision about a site or an owner (`site_digest`, `owner_digest`)."""
-        if not self.state.own:
-            return None
         with self._store.read() as txn:
             value = txn.get(b"\0" + digest, db=self._db)
         return None if value is None else _denied(value, "")
@@ -199,19 +201,21 @@ class DenyRules:
         for digest, kind, status, reason in rules:
             wanted[b"\0" + digest] = _VALUE.pack(0, status) + reason.encode()[:_REASON_MOST]
             own |= kind
-        with self._store.write() as txn:
+        with self._store.read() as txn:
+            there = {}
             cursor = txn.cursor(db=self._db)
             more = cursor.set_range(b"\0")
             while more and cursor.key()[0] == OWN:
-                if wanted.get(cursor.key()) == cursor.value():
-                    del wanted[cursor.key()]
-                    more = cursor.next()
-                elif cursor.key() in wanted:
-                    more = cursor.next()
-                else:
-                    more = cursor.delete() and bool(cursor.key())
+                there[cursor.key()] = cursor.value()
+                more = cursor.next()
+        if there == wanted and own == self.state.own:
+            return
+        with self._store.write() as txn:
+            for key in there.keys() - wanted.keys():
+                txn.delete(key, db=self._db)
             for key, value in wanted.items():
-                txn.put(key, value, db=self._db)
+                if there.get(key) != value:
+                    txn.put(key, value, db=self._db)
             self._switch(txn, own=own)
         self.refresh()
 

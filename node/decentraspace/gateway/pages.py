@@ -34,6 +34,30 @@ def error(status: int, title: str, detail: str) -> bytes:
     )
 
 
+def blocked(status: int, detail: str, contact: str, api: str) -> bytes:
+    """Who decided, and how to object. `contact`: words, a URL or an email address; `api`: URL of the node's
+    API; either may be empty."""
+    title = "Not available for legal reasons" if status == 451 else "No longer served here"
+    ways = [_reach(contact)] if contact else []
+    if api:
+        ways.append(f'<a href="{escape(api)}/moderation/">tell the operator</a>')
+    way = f"<p>To object or to ask: {', or '.join(ways)}.</p>" if ways else ""
+    return _page(
+        f"{status} {title}",
+        f"<h1>{escape(title)}</h1><p>{escape(detail)}</p>"
+        "<p>This node's operator answers for what this node serves. Other nodes decide for themselves.</p>"
+        f"{way}<p><code>{status}</code></p>",
+    )
+
+
+def _reach(contact: str) -> str:
+    if contact.startswith(("https://", "http://")):
+        return f'<a href="{escape(contact)}">{escape(contact)}</a>'
+    if contact.count("@") == 1 and " " not in contact:
+        return f'<a href="mailto:{escape(quote(contact, safe="@"))}">{escape(contact)}</a>'
+    return escape(contact)
+
+
 def listing(path: str, root: bytes, entries: Iterable[DirEntry]) -> bytes:
     """A directory without an index file; at most `LISTED` of its entries."""
     shown = list(islice(entries, LISTED + 1))

@@ -20,15 +20,23 @@ T = TypeVar("T")
 
 
 class Supply:
-    """Blocking reads run in threads: hashing a large block would stop every other visitor meanwhile."""
+    """Blocking reads run in threads: hashing a large block would stop every other visitor meanwhile. `check`
+    raises for a block that may not be served."""
 
-    def __init__(self, store: BlockStore, control: ControlClient, timeout: float) -> None:
-        self._store, self._control, self._timeout = store, control, timeout
+    def __init__(
+        self,
+        store: BlockStore,
+        control: ControlClient,
+        timeout: float,
+        check: Callable[[bytes], None] = lambda cid: None,
+    ) -> None:
+        self._store, self._control, self._timeout, self._check = store, control, timeout, check
         self._threads = ThreadPoolExecutor(_THREADS, "render")
         self._fetching: dict[bytes, asyncio.Future[bool]] = {}
 
     def verified(self, cid: bytes) -> bytes:
-        """A block as its CID says; a damaged one counts as missing."""
+        """A block as its CID says; a damaged one counts as missing. Blocked."""
+        self._check(cid)
         block = self._store.get(cid)
         if block is None or not cids.digest_matches(cid, block):
             raise BlockMissing(cid)

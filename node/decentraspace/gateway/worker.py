@@ -22,10 +22,11 @@ import lmdb
 from decentraspace.content import cid as cids
 from decentraspace.content import reader, siteindex
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import BadInput, DecentraSpaceError, NotFound, Unavailable
+from decentraspace.errors import BadInput, Blocked, DecentraSpaceError, NotFound, Unavailable
 from decentraspace.gateway import negotiate, pipe, trustless
 from decentraspace.gateway.control import ControlClient, beat
 from decentraspace.gateway.pipe import ClientGone, PipeBody
+from decentraspace.gateway.refusals import Refusals
 from decentraspace.gateway.render import Headers, Mode, Page, Renderer, error_page
 from decentraspace.gateway.supply import Supply
 from decentraspace.gateway.usage import UsageCounter
@@ -41,7 +42,8 @@ _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gate
 
 
 class Settings(NamedTuple):
-    """What a worker is told by its node. `cache_bytes`: of prepared pages."""
+    """What a worker is told by its node. `cache_bytes`: of prepared pages; `contact`, `api`: how visitors reach
+    the operator, empty where they cannot."""
 
     blocks: str
     socket: str
@@ -50,6 +52,8 @@ class Settings(NamedTuple):
     autoindex: bool
     cache_bytes: int
     fetch_timeout: float
+    contact: str = ""
+    api: str = ""
 
 
 class Target(NamedTuple):
@@ -80,7 +84,8 @@ class Gateway:
         self.store = BlockStore.open(Path(settings.blocks), readonly=True)
         self.store.env.reader_check()  # a worker that was killed leaves its place in the readers' table
         self.control = ControlClient(settings.socket)
-        self.supply = Supply(self.store, self.control, settings.fetch_timeout)
+        self.refusals = Refusals(self.store, settings.contact, settings.api)
+        self.supply = Supply(self.store, self.control, settings.fetch_timeout, self.refusals.check_block)
         self.renderer = Renderer(self.supply.verified, settings.cache_bytes // 4)
         self.usage = UsageCounter(self.control)
         self._suffix = "." + settings.domain
@@ -93,6 +98,7 @@ class Gateway:
         self._unknown: dict[str, float] = {}
         self._reporting: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._pipes = pipe.folder(Path(settings.socket).parent)
         self._site_mode = Mode("", False, True, settings.autoindex)
         self._cid_mode = Mode("", True, True, settings.autoindex)
@@ -102,12 +108,20 @@ class Gateway:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._reporting = loop.create_task(self.usage.run())
         self._beating = loop.create_task(beat(self.settings.socket))
+        self._watching = loop.create_task(self.refusals.watch(self._forget))
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        for task in (self._reporting, self._beating):
+        for task in (self._reporting, self._beating, self._watching):
             if task is not None:
                 task.cancel()
         loop.run_until_complete(self.usage.flush_all())
+
+    def _forget(self) -> None:
+        """The rules of what is refused have changed."""
+        self._pages.clear()
+        self._pages_size = 0
+        self._targets.clear()
+        self.renderer = Renderer(self.supply.verified, self.settings.cache_bytes // 4)
 
     # -- requests
 
@@ -120,6 +134,8 @@ class Gateway:
             await self._answer(scope, protocol, method)
         except Answered as answered:
             self._send(answered.page, answered.site, method, protocol)
+        except Blocked as error:
+            self._send(self.refusals.page(error), "", method, protocol)
         except (lmdb.Error, Unavailable):
             page = refusal(503, "Not right now", "The node's store cannot be read just now. Try again.").page
             self._send(page._replace(headers=[*page.headers, ("retry-after", "1")]), "", method, protocol)
@@ -186,6 +202,7 @@ class Gateway:
                 self._entries[raw] = entry
             if entry.flags:
                 return None
+            self.refusals.check_site(entry, name, path)
             target = Target(entry.site_id, entry.root, path, self._site_mode)
             if len(path) <= 256:  # longer ones would let strangers fill the memory
                 if len(self._targets) > 50_000:
@@ -224,11 +241,10 @@ class Gateway:
             )
         entry = siteindex.decode(raw)
         if entry.flags & siteindex.FLAG_BLOCKED:
-            raise refusal(
-                451, "Not served here", "The operator of this node has blocked this site.", entry.site_id
-            )
+            raise Answered(self.refusals.page(self.refusals.site(entry)), entry.site_id)
         if entry.flags & siteindex.FLAG_PAUSED:
             raise refusal(402, "Paused", "This site is paused until its owner adds credit.", entry.site_id)
+        self.refusals.check_site(entry, label + self._suffix, path)
         return Target(entry.site_id, entry.root, path, self._site_mode)
 
     def _index(self, label: str) -> bytes | None:
@@ -240,12 +256,14 @@ class Gateway:
 
     async def _by_cid(self, label: str, path: str, headers: Any) -> Target:
         root = _parse(label)
+        self.refusals.check_content(root, path)
         await self._check_served(root, headers)
         return Target("", root, path, self._cid_mode)
 
     async def _by_path(self, name: str, host: str, path: str, scope: Any) -> Target:
         text, slash, rest = path[len("/ipfs/") :].partition("/")
         root = _parse(text)
+        self.refusals.check_content(root, rest)
         await self._check_served(root, scope.headers)
         plain = cids.to_text(root)
         accept = scope.headers.get("accept") or ""
@@ -296,18 +314,20 @@ class Gateway:
             raise refusal(
                 504, "Not in time", "No node gave the content in time. Try again.", target.site
             ) from error
-        except (Unavailable, Answered):
+        except (Unavailable, Answered, Blocked):
             raise
         except DecentraSpaceError as error:
             raise refusal(502, "Content is damaged", str(error), target.site) from error
 
     async def _make(self, target: Target, key: PageKey) -> Page:
+        epoch = self.refusals.epoch
         page = await self.supply.patiently(
             target.root, lambda: self.renderer.render(target.root, target.path, target.mode, key[2])
         )
         cost = _cost(key, page)
         # What the gateway itself says of a path that is not there is soon made again; many are such paths.
-        if cost <= self.settings.cache_bytes // 8 and (page.status < 400 or page.etag):
+        kept = cost <= self.settings.cache_bytes // 8 and (page.status < 400 or bool(page.etag))
+        if kept and epoch == self.refusals.epoch:
             if key not in self._pages:
                 self._pages_size += cost
             self._pages[key] = page
@@ -361,7 +381,7 @@ class Gateway:
                 body = await self.supply.patiently(target.root, lambda: b"".join(parts(0)))
             except TimeoutError as error:
                 raise refusal(504, "Not in time", "No node gave the content in time.", target.site) from error
-            except Unavailable:
+            except (Unavailable, Blocked):
                 raise
             except DecentraSpaceError as error:
                 raise refusal(502, "Content is damaged", str(error), target.site) from error
@@ -400,6 +420,8 @@ class Gateway:
                         await body.write(b"".join(first))
                         first.clear()
             except DecentraSpaceError as error:
+                if body is None and isinstance(error, Blocked):
+                    raise
                 if body is None:
                     raise refusal(504, "Not in time", str(error), target.site) from error
                 await body.write(broken_off)
@@ -431,7 +453,7 @@ class Gateway:
             raise refusal(400, "Bad request", str(error), target.site) from error
         except TimeoutError as error:
             raise refusal(504, "Not in time", "No node gave the content in time.", target.site) from error
-        except Unavailable:
+        except (Unavailable, Blocked):
             raise
         except DecentraSpaceError as error:
             raise refusal(502, "Content is damaged", str(error), target.site) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LOOK = 0.5  # seconds between looks at the files of denylists
+_LOOK_AGAIN = 60.0  # seconds; after a failure, or a change that came while it looked
 _TAINTED_MOST = 100_000
 
 
@@ -45,7 +47,7 @@ class Moderation:
         self._applied = -1  # generation of rules that pins and index follow
         self.rules.set_own(self.decisions.rules())
         self.lists = Lists(self.rules, config.moderation.denylists)
-        self._lock = trio.Lock()
+        self._lock, self._applying = trio.Lock(), trio.Lock()
         self._wake = trio.Event()
         self._tainted: dict[bytes, tuple[int, DecentraSpaceError]] = {}  # manifest -> (generation, why)
         self.enforce: Callable[[bool], Awaitable[None]] | None = None
@@ -56,47 +58,43 @@ class Moderation:
 
     async def load(self) -> None:
         """Read the lists that have changed. A list that cannot be read leaves what it said before in force."""
-        try:
+        with _carrying_on("denylists_not_followed"):
             async with self._lock:
                 await trio.to_thread.run_sync(self.lists.update)
-        except (DecentraSpaceError, OSError) as error:
-            log.error("denylists_not_followed", reason=str(error))
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow decisions and the lists' files until cancelled; started when pins follow them."""
-        await self._apply()
+        with _carrying_on("rules_not_applied"):
+            await self._apply()
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_inside)
             while True:
                 await trio.sleep(_LOOK)
                 await self.load()
-                try:
+                with _carrying_on("rules_not_applied"):
                     await self._apply()
-                except (DecentraSpaceError, OSError) as error:
-                    log.error("rules_not_applied", reason=str(error))
 
     async def _apply(self) -> None:
-        generation = self.rules.state.generation
-        if generation != self._applied and self.enforce is not None:
-            await self.enforce(False)
-            self._applied = generation
-            self._wake.set()
+        """Have index and pins follow the rules as they are now."""
+        async with self._applying:
+            generation = self.rules.state.generation
+            if generation != self._applied and self.enforce is not None:
+                await self.enforce(False)
+                self._applied = generation
+                self._wake.set()
 
     async def _look_inside(self) -> None:
         """Once for every change, let go of what has a blocked block anywhere in it."""
         while True:
             generation = str(self.rules.state.generation).encode()
-            done = await trio.to_thread.run_sync(self.decisions.get_meta, "looked")
-            if done != generation and self.enforce is not None:
-                try:
+            with _carrying_on("blocked_content_not_looked_for"):
+                done = await trio.to_thread.run_sync(self.decisions.get_meta, "looked")
+                if done != generation and self.enforce is not None:
                     await self.enforce(True)
                     await trio.to_thread.run_sync(self.decisions.set_meta, "looked", generation)
-                except (DecentraSpaceError, OSError) as error:
-                    log.error("blocked_content_not_looked_for", reason=str(error))
-                    await trio.sleep(60.0)
-                continue
-            await self._wake.wait()
+            with trio.move_on_after(_LOOK_AGAIN):
+                await self._wake.wait()
             self._wake = trio.Event()
 
     # -- decisions
@@ -161,3 +159,14 @@ class Moderation:
     def _guard(self, cid: bytes, txn: Any) -> DecentraSpaceError | None:
         found = self.rules.find_block(cid, txn=txn)
         return found.error(f"Block {cids.to_text(cid)}") if found is not None else None
+
+
+@contextmanager
+def _carrying_on(event: str) -> Iterator[None]:
+    """What goes wrong once, as on a full disk, must not end what is done for ever."""
+    try:
+        yield
+    except DecentraSpaceError as error:
+        log.error(event, reason=str(error))
+    except Exception:
+        log.exception(event)
