@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import trio
 from tests.records.factory import RULES, make_session, make_site, make_wallet, take
 
@@ -49,8 +51,7 @@ def open_store(path: Path) -> RecordStore:
 
 
 class Peer:
-    """The process. `begins`: whether its peer id is lower or higher than that of the others is drawn anew
-    until it fits: of two, the one with the higher id begins exchanges."""
+    """The process. Of two, the one whose key has the higher peer id begins exchanges."""
 
     def __init__(self, path: Path, *bootstrap: str, key: NodeKey | None = None) -> None:
         self._log = path.with_suffix(".log").open("wb")
@@ -92,6 +93,19 @@ class Peer:
         return answer
 
 
+def processor_seconds(*peers: Peer) -> float:
+    """Of these processes and those that they started, running or ended."""
+    used = 0.0
+    for peer in peers:
+        process = psutil.Process(peer.process.pid)
+        times = process.cpu_times()
+        used += times.user + times.system + times.children_user + times.children_system
+        for child in process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                used += child.cpu_times().user + child.cpu_times().system
+    return used
+
+
 async def _serve(path: Path, bootstrap: Sequence[str], key: NodeKey) -> None:
     import structlog
 
@@ -118,6 +132,7 @@ async def _serve(path: Path, bootstrap: Sequence[str], key: NodeKey) -> None:
             _say(
                 {
                     "accepted": accepted,
+                    "records": store.tree().count,
                     "peers": len(network.peers()),
                     "exchanges": totals.exchanges,
                     "failed": totals.failed,
