@@ -155,6 +155,8 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
     """The whole story; returns the host name of the site."""
     import httpx
 
+    from decentraspace.cli.folder import is_hidden
+
     ports = _free_ports()
     for number in (1, 2, 3):
         home = folder / f"node{number}"
@@ -183,7 +185,11 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
     login = _cli(home, "login", "--node", nodes[0].api_url, "--key-stdin", "--json", stdin=key)
     steps(f"wallet {login['owner']} logged in at node 1; its session key was made on this side")
 
-    files = sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(site).as_posix()
+        for path in site.rglob("*")
+        if path.is_file() and not any(is_hidden(part) for part in path.relative_to(site).parts)
+    )
     deployed = _cli(home, "deploy", str(site), "--site", "docs", "--node", nodes[0].api_url, "--json")
     root, host = deployed["root"], _host_of(deployed["urls"]["site"])
     steps(f"{len(files)} files deployed at node 1; root {root}")

@@ -74,7 +74,7 @@ def _walk(
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
         path = f"{below}/{entry.name}" if below else entry.name
-        if not hidden and _is_hidden(entry.name):
+        if not hidden and is_hidden(entry.name):
             found.left_out.append(path)
             continue
         yield entry, path
@@ -82,7 +82,8 @@ def _walk(
             yield from _walk(folder, path, hidden, found, depth + 1)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out unless asked for."""
     return name.startswith(".") and name not in SHOWN
 
 
@@ -117,7 +118,7 @@ def _complaint(folder: Path, path: str, hidden: bool) -> str:
         return words + "leads out of the folder"
     if not os.path.exists(folder / path):
         return words + "does not exist"
-    if not hidden and any(_is_hidden(part) for part in inside.split("/") if part != "."):
+    if not hidden and any(is_hidden(part) for part in inside.split("/") if part != "."):
         return words + "is hidden, so left out"
     return ""
 
