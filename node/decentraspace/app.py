@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from decentraspace import __version__, reach
+from decentraspace.announcing import Announcer
 from decentraspace.api.app import create_app
 from decentraspace.api.server import serve_api
 from decentraspace.config import Config
@@ -41,7 +42,6 @@ from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.fetch import Fetcher, Provider
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
-from decentraspace.records.schema import NodeAnnouncement
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
 
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ANNOUNCE_EVERY = 600.0  # seconds
-_ANNOUNCE_RETRY = 5.0  # after a failure, doubled with each further one
-_ADDRESSES_MOST, _ADDRESS_MOST = 16, 200  # of an announcement, and characters of one
 EXIT_CODE_ERROR = 2
 
 
@@ -103,6 +100,14 @@ class Node:
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._closing.callback(self.hosting.moderation.close)
+            self._announcer = Announcer(
+                config,
+                self.key.public,
+                self.records,
+                self.hosting.announce,
+                self.network.addresses,
+                lambda: self.hosting.shares.willing,
+            )
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,
@@ -149,7 +154,7 @@ class Node:
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)
             nursery.start_soon(run_scrub, self.blocks, self.fetcher.fetch_block, self.config.storage)
-            nursery.start_soon(self._announce)
+            nursery.start_soon(self._announcer.run)
             log.info(
                 "ready",
                 version=__version__,
@@ -175,41 +180,6 @@ class Node:
     def is_admin(self, owner: bytes) -> bool:
         named = [a for a in (self.config.node.operator, *self.config.node.admins) if a]
         return owner in {parse_address(a) for a in named}
-
-    async def _announce(self) -> None:
-        """Tell the network, now and then, who and where this node is. A failure is tried again, sooner."""
-        delay = _ANNOUNCE_RETRY
-        while True:
-            try:
-                await self.hosting.announce(self._announcement())
-            except Exception as error:  # such as a full disk: the node serves without being announced
-                known = isinstance(error, DecentraSpaceError)
-                log.warning(
-                    "announcement_failed",
-                    reason=str(error),
-                    retry_in=delay,
-                    exc_info=None if known else error,
-                )
-                await trio.sleep(delay)
-                delay = min(delay * 2, _ANNOUNCE_EVERY)
-            else:
-                delay = _ANNOUNCE_RETRY
-                await trio.sleep(_ANNOUNCE_EVERY)
-
-    def _announcement(self) -> NodeAnnouncement:
-        config, now = self.config, int(time.time())
-        addresses = [a for a in self.network.addresses() if len(a) <= _ADDRESS_MOST]
-        return NodeAnnouncement(
-            http=reach.announced_api(config),
-            gateway=reach.announced_gateway(config),
-            addrs=tuple(addresses[:_ADDRESSES_MOST]),
-            operator=parse_address(config.node.operator) if config.node.operator else None,
-            capacity=config.storage.quota if self.hosting.shares.willing else 0,
-            prices={},
-            name=config.node.name,
-            seq=now,
-            created=now,
-        )
 
     async def _on_accepted(self, result: Any) -> None:
         await self.hosting.on_accepted(result)

@@ -401,6 +401,11 @@ class RecordStore:
             found = self._nodes
         return [s for s in found if s.body.created >= now - _NODE_LIFETIME]
 
+    def announcement_of(self, key: bytes) -> NodeAnnouncement | None:
+        """What that node said of itself last, however long ago."""
+        found = self._statements("statements.kind = 'node' AND statements.key = ?", key)
+        return found[0].body if found else None
+
     def sponsors_of(self, root: bytes, limit: int = 8) -> list[bytes]:
         """Keys of the nodes that took in the newest versions with this root: they had all of it then."""
         rows = self._all(
