@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,17 @@ class Kubo:
 
 
 @asynccontextmanager
-async def kubo(folder: Path) -> AsyncIterator[Kubo]:
-    """A daemon that is ready. Skips the test where there is no Kubo."""
+async def kubo(folder: Path, routers: Sequence[str] = ()) -> AsyncIterator[Kubo]:
+    """A daemon that is ready. `routers`: base URLs whom it asks for providers; else it asks nobody. Skips the
+    test where there is no Kubo."""
     ipfs = find_kubo()
     require_real("Kubo (tests/interop/build_kubo.sh)", ipfs)
     assert ipfs is not None
     made = Kubo(ipfs, folder)
     await made.run("init", "--profile=test")  # ports the OS chooses, loopback only, no bootstrap
-    await made.run("config", "Routing.Type", "none")
+    await made.run("config", "Routing.Type", "delegated" if routers else "none")
+    await made.run("config", "--json", "Routing.DelegatedRouters", json.dumps(list(routers)))
+    await made.run("config", "--json", "Provide.Enabled", "false")
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([ipfs, "daemon"], env=made.environment, stdout=output, stderr=output)

@@ -16,7 +16,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from decentraspace.api import auth, hosting, metrics, network, openapi, resumable, storage, system
+from decentraspace.api import auth, delegated, hosting, metrics, network, openapi, resumable, storage, system
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
 from decentraspace.api.kept import KeptUploads
@@ -38,7 +38,15 @@ from decentraspace.routes import HttpRequest
 
 log = structlog.get_logger(__name__)
 
-GROUPS = (auth.table, hosting.table, storage.table, resumable.table, network.table, system.table)
+GROUPS = (
+    auth.table,
+    hosting.table,
+    storage.table,
+    resumable.table,
+    network.table,
+    delegated.table,
+    system.table,
+)
 _PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -98,10 +106,10 @@ def create_app(node: NodeServices) -> QuartTrio:
     shared.endpoints = endpoints()
     paths: dict[str, list[Endpoint]] = {}
     for endpoint in shared.endpoints:
-        paths.setdefault(endpoint.path, []).append(endpoint)
+        paths.setdefault(endpoint.rule, []).append(endpoint)
         app.add_url_rule(
-            endpoint.path,
-            f"{endpoint.method} {endpoint.path}",
+            endpoint.rule,
+            f"{endpoint.method} {endpoint.rule}",
             _view(endpoint, node, state, shared),
             methods=[endpoint.method],
             provide_automatic_options=False,
@@ -203,8 +211,8 @@ def _body() -> Body:
 
 def _view(
     endpoint: Endpoint, node: NodeServices, state: State, shared: Shared
-) -> Callable[[], Awaitable[Response]]:
-    async def view() -> Response:
+) -> Callable[..., Awaitable[Response]]:
+    async def view(**params: str) -> Response:
         session, token = None, ""
         if endpoint.login:
             session, token = await _identify(node, optional=endpoint.login == "optional")
@@ -226,6 +234,7 @@ def _view(
             raw_query=request.args,
             session=session,
             token=token,
+            params=params,
         )
         call.query = _query(endpoint)
         raw = b""
@@ -321,7 +330,7 @@ def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
         allowed.add("HEAD")
     listed = ", ".join(sorted(allowed))
 
-    async def view() -> Response:
+    async def view(**_: str) -> Response:
         return Response(b"", 204, {"Allow": listed, "Access-Control-Allow-Methods": listed, **_CORS})
 
     app.add_url_rule(path, f"OPTIONS {path}", view, methods=["OPTIONS"], provide_automatic_options=False)

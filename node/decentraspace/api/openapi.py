@@ -118,6 +118,9 @@ def _parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str
                 "schema": _no_null(described),
             }
         )
+    for name, text in endpoint.params.items():
+        described = {"type": "string"}
+        found.append({"name": name, "in": "path", "description": text, "required": True, "schema": described})
     headers = dict(endpoint.headers)
     if endpoint.replay:
         headers["Idempotency-Key"] = _KEY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ class Call:
     token: str = ""
     body: Any = None
     query: Any = None
+    params: Mapping[str, str] = field(default_factory=dict)  # from `{name}` in the endpoint's path
 
     @property
     def owner(self) -> bytes:
@@ -105,6 +107,7 @@ class Endpoint:
     json_most: int = JSON_MOST
     streams: Mapping[str, Media] = field(default_factory=dict)
     query: type | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[int, Any] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -112,8 +115,13 @@ class Endpoint:
     replay: bool = False
 
     @property
+    def rule(self) -> str:
+        """The path as the router has it: `{name}` stands for one segment."""
+        return self.path.replace("{", "<").replace("}", ">")
+
+    @property
     def name(self) -> str:
-        words = [w for w in self.path.strip("/").replace(".", "/").split("/") if w]
+        words = [w for w in re.sub(r"[.{}]", "/", self.path).split("/") if w]
         return "_".join([self.method.lower(), *words])
 
 
