@@ -306,6 +306,8 @@ async def test_a_wallet_uploads_no_more_than_its_tier(make_node: Callable[..., S
                 break
         assert answer is not None
         assert (answer.status_code, slug(answer)) == (429, "upload-allowance")
+        said = "may upload 1.0 MB in 60 minutes, and that is used up"
+        assert said in answer.json()["detail"]
         assert node.blocks.stats().bytes <= 1_000_000
         other = await Person(node).log_in(client)
         assert (await send(client, other, "application/octet-stream", b"fine")).status_code == 200

@@ -213,7 +213,7 @@ def test_many_threads_together_stay_within_the_quota(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert refused
-        assert "keeps 100000 bytes" in refused[0].detail
+        assert "keeps 100.0 kB" in refused[0].detail
         assert "storage.quota" in refused[0].hint
         assert store.stats().bytes <= 100_000
         assert all(store.get(cid) == data for cid, data in acknowledged)
