@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.records.factory import (
     RULES,
@@ -23,6 +26,7 @@ from decentraspace import placement
 from decentraspace.config import RecordsConfig
 from decentraspace.content import cid as cids
 from decentraspace.identity.keys import NodeKey
+from decentraspace.network.reconcile import tree_of
 from decentraspace.records import codec
 from decentraspace.records.schema import site_id
 from decentraspace.records.store import RecordStore
@@ -47,7 +51,9 @@ class Costs:
 
     `verify_site` with a delegation that was not seen before, `verify_again` with one that was; `add_site` and
     `add_receipt` verify, too. `*_disk`: bytes that the records' database grows by. `hash`: one node's score
-    for one site. `read_node`: one announcement, whenever the list of nodes is read again.
+    for one site. `look`: who took a site and who holds it, as shares.py asks. `name_memory`: bytes of a
+    record in the tree that reconciliation compares. `read_node`: one announcement, whenever the list of
+    nodes is read again.
     """
 
     verify_site: float
@@ -59,6 +65,8 @@ class Costs:
     site_disk: float
     receipt_disk: float
     hash: float
+    look: float
+    name_memory: float
     read_node: float
 
 
@@ -119,6 +127,8 @@ def measure(quick: bool = False) -> Costs:
         with_sites = path.stat().st_size
         with _Store(path, config) as store:
             add_receipt, _ = _both(sample.receipts, lambda e: store.add(e, now=_T0 + 60))
+            heads = store.all_heads()
+            look, _ = _both(heads, lambda h: (store.sponsor(h.cid), store.receipts(h.root)))
         with_receipts = path.stat().st_size
         read_node = _announcements(folder / "nodes.sqlite", config, 100 if quick else 300)
     nodes = [number.to_bytes(32, "big") for number in range(1000)]
@@ -137,6 +147,8 @@ def measure(quick: bool = False) -> Costs:
         site_disk=(with_sites - empty) / len(sample.sites),
         receipt_disk=(with_receipts - with_sites) / len(sample.receipts),
         hash=per_hash,
+        look=look,
+        name_memory=_tree(20_000),
         read_node=read_node,
     )
 
@@ -150,6 +162,17 @@ class _Store(RecordStore):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _tree(count: int) -> float:
+    names = sorted(hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(count))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tree = tree_of(names)
+    _ = tree.fingerprint  # worked out, and kept, when first asked for
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return taken / count
 
 
 def _announcements(path: Path, config: RecordsConfig, count: int) -> float:
@@ -167,7 +190,7 @@ def _each(records: Sequence[bytes], check: Callable[[bytes], object]) -> float:
     return _both(records, check)[0]
 
 
-def _both(records: Sequence[bytes], take_in: Callable[[bytes], object]) -> tuple[float, float]:
+def _both(records: Sequence[Any], take_in: Callable[[Any], object]) -> tuple[float, float]:
     """(seconds of the processor, seconds on the clock) for each."""
     began, clock = time.process_time(), time.perf_counter()
     for record in records:

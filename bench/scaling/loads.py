@@ -11,6 +11,7 @@ from bench.scaling.plan import (
     ANNOUNCE_EVERY,
     DAY,
     IDS_A_REQUEST,
+    LOOK_EVERY,
     QUOTA,
     SEEN_MOST,
     SPONSOR_RECORDS,
@@ -59,13 +60,15 @@ class Load:
     sync: float
     content: float  # copies of new versions
     repair: float  # copies because nodes came or went
+    outages: float  # copies made in vain, if every node is away for too long once in 30 days
     stored: float  # bytes, all versions kept
     sites: float
     kept: float  # records when the network has its age
     database: float  # bytes
+    names: float  # bytes of memory: the tree of their names
     cpu: float  # share of one core: records verified and stored
     placing: float  # share of one core: scores, when only what changes is worked out
-    placing_again: float  # the same when every change of the nodes ranks every site anew
+    look: float  # seconds of a core for one look at all sites, as copies.py does it every `check_every`
     listing: float  # share of one core: reading the list of nodes after each announcement
     joining: float  # seconds until a new node has all records, at 5,000 a second or what the core gives
     filling: float  # seconds until it has its sites
@@ -101,13 +104,15 @@ def load(plan: Plan, mesh: Mesh, sizes: Sizes, costs: Costs) -> Load:
         sync=rounds * plan.sync_bytes / 2 + new.all * plan.gossip_lost * weight,
         content=plan.deploy_rate * (plan.mean_copies - 1) * mean * plan.changed_share / plan.nodes,
         repair=2 * plan.leaving_rate * share * mean * plan.held_factor / plan.nodes,
+        outages=share * mean * plan.held_factor / (30 * DAY),
         stored=plan.sites * plan.mean_copies / plan.nodes * mean * plan.held_factor,
         sites=plan.sites * plan.mean_copies / plan.nodes,
         kept=kept,
         database=manifests * costs.site_disk + (kept - manifests) * costs.receipt_disk,
+        names=kept * costs.name_memory,
         cpu=per_record,
         placing=(new.manifests * plan.nodes + plan.leaving_rate * changes) * costs.hash,
-        placing_again=(new.manifests + 2 * plan.leaving_rate * plan.sites) * plan.nodes * costs.hash,
+        look=plan.sites * (plan.nodes * costs.hash + costs.look),
         listing=new.announcements * plan.nodes * costs.read_node,
         joining=kept * max(on_average, 1 / 5000),
         filling=share * mean * plan.held_factor / plan.copy_rate,
@@ -135,9 +140,10 @@ def limits(load: Load) -> dict[str, float]:
     return {
         "content, of the default quota (10 GiB)": load.stored / QUOTA,
         "records' database, of 100 GB": load.database / _DISK,
+        "the tree of their names, of 1 GB of memory": load.names / 1e9,
         "verifying and storing records, of a core": load.cpu,
-        "placing, of a core": load.placing,
-        "placing by ranking all sites again, of a core": load.placing_again,
+        "placing only what changes, of a core": load.placing,
+        "a look at all sites, of the time until the next": load.look / LOOK_EVERY,
         "reading the list of nodes, of a core": load.listing,
         "bytes of records, of a 100 Mbit/s line": (load.gossip + load.control + load.sync) / _LINK,
         "bytes of content, of a 100 Mbit/s line": (load.content + load.repair) / _LINK,

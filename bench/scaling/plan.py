@@ -6,14 +6,11 @@ import random
 from array import array
 from dataclasses import dataclass
 
-from decentraspace import app
 from decentraspace.config import HostingConfig, NetworkConfig, RecordsConfig, StorageConfig
-from decentraspace.network import dialling, gossip
-from decentraspace.records import store
 
 DAY = 86400.0
 SITES_PER_NODE = 1000
-TAKE_OVER_EVERY = 600.0  # seconds by which each further rank waits longer
+TAKE_OVER_EVERY = 2 * HostingConfig.check_every  # seconds by which each further rank waits longer
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Plan:
 
     nodes: int = 1000
     sites: int = 1_000_000
-    copies: int = 3  # R; the node that took the deploy holds one beside them
+    copies: int = HostingConfig.replicas  # R; the node that took the deploy holds one beside them
     seed: int = 1
 
     # A site: lognormal, with a Pareto tail beyond `tail_from`; cut at what nodes copy at most.
@@ -41,7 +38,7 @@ class Plan:
     node_life: float = 180 * DAY  # exponential
     death_share: float = 0.2  # of those that go: without a word. The others hand over first
     refusing: float = 0.02  # share of (node, site) pairs where the node will not hold the site
-    noticed_after: float = float(store._NODE_LIFETIME)
+    noticed_after: float = float(HostingConfig.live_for)  # without an announcement
     take_over_every: float = TAKE_OVER_EVERY
     copy_rate: float = 50e6 / 8  # bytes a second into one node, for copying
 
@@ -80,14 +77,15 @@ class Plan:
         return 1 + self.changed_share * (self.versions_held - 1)
 
 
-# From the code, so that the model follows it.
-ANNOUNCE_EVERY: float = app._ANNOUNCE_EVERY
-PEERS_WANTED: int = dialling._WANTED
+# The node's own, so that the model follows it. Of what is private there, a test says when it differs.
+ANNOUNCE_EVERY: float = 600.0
+PEERS_WANTED: int = 8
 PEERS_MOST: int = NetworkConfig.max_peers
+LOOK_EVERY: float = HostingConfig.check_every
 SYNC_EVERY: float = NetworkConfig.sync_interval
-DEGREE, DEGREE_LOW, DEGREE_HIGH = 6, 4, 12  # of gossip.RecordRouter; a test compares
-IDS_A_REQUEST: int = gossip._IDS_MOST
-SEEN_MOST: int = gossip._SEEN_MOST
+DEGREE, DEGREE_LOW, DEGREE_HIGH = 6, 4, 12  # of gossip.RecordRouter
+IDS_A_REQUEST: int = 200
+SEEN_MOST: int = 20_000
 QUOTA: int = StorageConfig.quota
 SPONSOR_RECORDS: int = RecordsConfig.sponsor_records
 

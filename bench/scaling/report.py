@@ -66,7 +66,9 @@ def _costs(found: Figures) -> str:
         ["the same on the clock, with the disk's sync", _time(cost.add_clock)],
         ["a manifest on the wire · on disk", f"{size.site} B · {_size(cost.site_disk)}"],
         ["a receipt on the wire · on disk", f"{size.receipt} B · {_size(cost.receipt_disk)}"],
+        ["a record's name in memory", _size(cost.name_memory)],
         ["one node's score for one site", _time(cost.hash)],
+        ["ask who took a site and who holds it", _time(cost.look)],
         ["read one announcement of the list of nodes", _time(cost.read_node)],
     ]
     return _table(["measured on this machine", "each"], rows)
@@ -107,6 +109,7 @@ def _per_node(found: Figures) -> str:
         ["reconciliation a second", *[_size(v.sync) for v in all_of]],
         ["new content a second", *[_size(v.content) for v in all_of]],
         ["repair a second", *[_size(v.repair) for v in all_of]],
+        ["one outage beyond 30 min per node a month", *[_size(v.outages) for v in all_of]],
         ["content held", *[_size(v.stored) for v in all_of]],
         ["records after a year", *[f"{v.kept / 1e6:,.2f} M" for v in all_of]],
         ["their database (disk measured)", *[_size(v.database) for v in all_of]],
@@ -120,7 +123,7 @@ def _risk(found: Figures) -> str:
     rows = []
     for nodes, pair in found.risk.items():
         plan = Plan(nodes=nodes, sites=nodes * found.plan.sites // found.plan.nodes)
-        for name, history in zip(("24 h", "1 h"), pair, strict=True):
+        for name, history in zip(("30 min, as now", "24 h"), pair, strict=True):
             share, error = history.risk_share * 1e6, _error(history) * 1e6
             repair = fmean(history.repair_seconds) if history.repair_seconds else 0.0
             worst = max((count for _, count in history.at_risk), default=0)
@@ -203,7 +206,7 @@ def _bars(found: Figures) -> str:
 
 def _over_time(found: Figures) -> str:
     drawn = []
-    names = ("a death is noticed after 24 hours (as now)", "after 1 hour")
+    names = ("a death is noticed after 30 minutes (as now)", "after 24 hours")
     pair = found.risk[found.plan.nodes]
     for name, history in zip(names, pair, strict=True):
         steps = steps_of(history, _HOURS * 3600.0)

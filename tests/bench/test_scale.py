@@ -13,11 +13,13 @@ from bench.scaling import churn, costs, holders, loads, mesh, plan, svg
 from bench.scaling.plan import DAY, Plan
 
 from bench import scale
-from decentraspace import placement
+from decentraspace import announcing, placement, shares
+from decentraspace.config import HostingConfig
+from decentraspace.network import dialling, gossip
 from decentraspace.network.gossip import RecordRouter
 
 SMALL = Plan(nodes=40, sites=40_000, node_life=20 * DAY, death_share=0.5)
-COSTS = costs.Costs(*[1e-4] * 6, 2000.0, 800.0, 4e-7, 3e-5)
+COSTS = costs.Costs(*[1e-4] * 6, 2000.0, 800.0, 4e-7, 3e-4, 45.0, 3e-5)
 SIZES = costs.Sizes(1005, 414, 456)
 QUIET = 30 * DAY  # after the last node came or went: every copy is made, every owner has deployed again
 
@@ -212,6 +214,14 @@ def test_the_mesh_is_that_of_the_nodes_router() -> None:
         plan.DEGREE_LOW,
         plan.DEGREE_HIGH,
     )
+
+
+def test_what_is_private_in_the_node_is_as_the_model_has_it() -> None:
+    assert announcing._MOST == plan.ANNOUNCE_EVERY
+    assert dialling._WANTED == plan.PEERS_WANTED
+    assert gossip._IDS_MOST == plan.IDS_A_REQUEST
+    assert gossip._SEEN_MOST == plan.SEEN_MOST
+    assert shares._STEP * HostingConfig.check_every == plan.TAKE_OVER_EVERY
 
 
 @pytest.mark.parametrize("nodes", [3, 30, 500])
