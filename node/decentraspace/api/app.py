@@ -16,7 +16,18 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from decentraspace.api import auth, delegated, hosting, metrics, network, openapi, resumable, storage, system
+from decentraspace.api import (
+    auth,
+    delegated,
+    hosting,
+    metrics,
+    moderation,
+    network,
+    openapi,
+    resumable,
+    storage,
+    system,
+)
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
 from decentraspace.api.kept import KeptUploads
@@ -43,6 +54,7 @@ GROUPS = (
     hosting.table,
     storage.table,
     resumable.table,
+    moderation.table,
     network.table,
     delegated.table,
     system.table,

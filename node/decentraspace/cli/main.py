@@ -17,6 +17,7 @@ from decentraspace.cli.output import EXIT_ERROR, EXIT_INTERRUPTED
 from decentraspace.errors import BadInput, DecentraSpaceError, in_words
 
 _MODULES = {
+    "block": "moderation",
     "cid": "content",
     "completion": "completion",
     "demo": "demo",
@@ -27,6 +28,7 @@ _MODULES = {
     "logout": "login",
     "network": "network",
     "plugins": "plugins",
+    "reports": "moderation",
     "revoke": "sites",
     "rollback": "sites",
     "run": "run",
@@ -36,6 +38,7 @@ _MODULES = {
     "uploads": "uploads",
 }
 _SUMMARIES = {
+    "block": "What your node refuses to hold and to serve.",
     "cid": "Print the root CID of a file or folder, without storing it.",
     "completion": "Print the shell's completion script.",
     "demo": "Start three nodes, deploy, kill one, and go on serving.",
@@ -46,6 +49,7 @@ _SUMMARIES = {
     "logout": "Forget the session key.",
     "network": "Peers of a node, and how its exchanges go.",
     "plugins": "List plugins, their hooks and their health.",
+    "reports": "What people have reported to your node.",
     "revoke": "Take back what another session key may do.",
     "rollback": "Publish an earlier version of a site again.",
     "run": "Run a node until it is stopped.",

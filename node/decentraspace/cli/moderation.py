@@ -1,0 +1,295 @@
+"""`decentraspace block` and `decentraspace reports`: what an operator refuses, and what people report."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from decentraspace.cli.output import emit, json_option, table
+from decentraspace.errors import BadInput
+
+_node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
+_cid = click.option("--cid", help="Content, by its CID.")
+_site = click.option("--site", help="A site: its id, host or URL.")
+_owner = click.option("--owner", help="All sites of a wallet, by its address.")
+
+
+@click.group(invoke_without_command=True)
+@_node_option
+@json_option
+@click.pass_context
+def block(context: click.Context, node: str | None, as_json: bool) -> None:
+    """What your node refuses to hold and to serve: list it, `add`, `rm`; `log` is what everybody can read.
+
+    \b
+    Examples:
+      decentraspace block
+      decentraspace block add --cid bafybei… --status 451 --reason "Court order 17/2025"
+      decentraspace block add --site blog--bkqx3fmw5zr2a4sd
+      decentraspace block rm --cid bafybei…
+      decentraspace block log --verify https://api.node.example
+    """
+    if context.invoked_subcommand is not None:
+        if as_json or node:
+            raise BadInput("Write options behind the command.")
+        return
+    _list(node, as_json)
+
+
+@block.command()
+@_cid
+@_site
+@_owner
+@click.option(
+    "--status",
+    type=click.Choice(["410", "451"]),
+    default="410",
+    show_default=True,
+    help="gone, or for legal reasons",
+)
+@click.option("--reason", default="", help="Shown to visitors, and in the public log.")
+@click.option("--hidden", is_flag=True, help="Do not name it in the log, but its double hash.")
+@_node_option
+@json_option
+def add(
+    cid: str | None,
+    site: str | None,
+    owner: str | None,
+    status: str,
+    reason: str,
+    hidden: bool,
+    node: str | None,
+    as_json: bool,
+) -> None:
+    """Block content, a site or a wallet at your node.
+
+    \b
+    Examples:
+      decentraspace block add --cid bafybei… --status 451 --reason "Court order 17/2025"
+      decentraspace block add --owner 0x… --hidden
+    """
+    from decentraspace.cli import client
+
+    saved = client.load()
+    body = {**_named(cid, site, owner), "status": int(status), "reason": reason, "hidden": hidden}
+    with client.Api(node or saved.node, saved) as api:
+        made = api.post("/moderation/blocks/", body)
+    emit(made, f"Blocked ({made['status']}): {made['kind']} {made['target']}", as_json)
+
+
+@block.command()
+@click.argument("number", type=click.IntRange(1), required=False)
+@_cid
+@_site
+@_owner
+@click.option("--reason", default="", help="For the log.")
+@_node_option
+@json_option
+def rm(
+    number: int | None,
+    cid: str | None,
+    site: str | None,
+    owner: str | None,
+    reason: str,
+    node: str | None,
+    as_json: bool,
+) -> None:
+    """Take back a decision, by its NUMBER or by what it blocks.
+
+    \b
+    Examples:
+      decentraspace block rm 3 --reason "The order was lifted"
+      decentraspace block rm --site blog--bkqx3fmw5zr2a4sd
+    """
+    from decentraspace.cli import client
+
+    saved = client.load()
+    query: dict[str, Any] = {"id": number} if number else _named(cid, site, owner)
+    with client.Api(node or saved.node, saved) as api:
+        gone = api.delete("/moderation/blocks/", reason=reason, **query)
+    emit(gone, f"No longer blocked: {gone['kind']} {gone['target']}", as_json)
+
+
+@block.command("list")
+@_node_option
+@json_option
+def list_(node: str | None, as_json: bool) -> None:
+    """List your decisions, and the denylists your node follows.
+
+    \b
+    Examples:
+      decentraspace block list --json
+    """
+    _list(node, as_json)
+
+
+def _list(node: str | None, as_json: bool) -> None:
+    from decentraspace.cli import client
+
+    saved = client.load()
+    found: list[dict[str, Any]] = []
+    with client.Api(node or saved.node, saved) as api:
+        for page in _pages(api, "/moderation/blocks/"):
+            found += page["blocks"]
+    lists = page["lists"]
+    rows = [
+        (str(one["id"]), one["kind"], one["target"], str(one["status"]), one["created"], one["reason"])
+        for one in found
+    ]
+    lines = [
+        table(rows, ("ID", "KIND", "TARGET", "STATUS", "SINCE", "REASON")) if rows else "Nothing is blocked."
+    ]
+    for one in lists:
+        faults = f", {one['faults']} lines are no rules" if one["faults"] else ""
+        lines.append(f"Denylist {one['name'] or one['path']}: {one['rules']} rules{faults}")
+        lines += [f"  {sample}" for sample in one["samples"]]
+        if "error" in one:
+            lines.append(f"  not in force as it is now: {one['error']}")
+    emit({"blocks": found, "lists": lists}, "\n".join(lines), as_json)
+
+
+@block.command()
+@click.option("--verify", "url", help="URL of any node's API: verify its whole log.")
+@click.option("--known", default="", help="Hash of an entry seen before, which must still be there.")
+@click.option("--peer", default="", help="Peer id that must have signed the log.")
+@_node_option
+@json_option
+def log(url: str | None, known: str, peer: str, node: str | None, as_json: bool) -> None:
+    """Show a node's signed log of decisions, or verify that of any node. No login is needed with --verify.
+
+    \b
+    Examples:
+      decentraspace block log
+      decentraspace block log --verify https://api.node.example
+      decentraspace block log --verify https://api.node.example --known 5f0c…
+    """
+    from decentraspace.cli import client
+
+    if url is None and (known or peer):
+        raise BadInput("--known and --peer go with --verify.")
+    with client.Api(url or node or client.load().node) as api:
+        entries = [one for page in _pages(api, "/moderation/log/") for one in page["entries"]]
+    if url is not None:
+        _verify(entries, known, peer, as_json)
+        return
+    rows = [
+        (str(e["seq"]), e["time"], e["action"], str(e["status"]), f"{e['kind']} {e['target']}", e["reason"])
+        for e in entries
+    ]
+    text = (
+        table(rows, ("SEQ", "TIME", "ACTION", "STATUS", "TARGET", "REASON")) if rows else "The log is empty."
+    )
+    emit({"entries": entries}, text, as_json)
+
+
+def _verify(entries: list[dict[str, Any]], known: str, peer: str, as_json: bool) -> None:
+    from decentraspace.moderation.takedowns import verify_log
+
+    try:
+        remembered = bytes.fromhex(known)
+        raw = [base64.b64decode(one["entry"], validate=True) for one in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"The hash, or an entry of the log, is malformed: {error}.") from error
+    found = verify_log(raw, peer_id=peer, known=remembered)
+    value = {"entries": found.entries, "peer_id": found.peer_id, "head": found.head.hex()}
+    text = (
+        f"{found.entries} entries, all signed by {found.peer_id}, none missing.\n"
+        f"Remember the last one's hash, to see later that nothing was taken out: {found.head.hex()}"
+        if found.entries
+        else "The log is empty."
+    )
+    emit(value, text, as_json)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--closed", is_flag=True, help="Those that were closed.")
+@_node_option
+@json_option
+@click.pass_context
+def reports(context: click.Context, closed: bool, node: str | None, as_json: bool) -> None:
+    """What people have reported to your node. `close` ends one with a decision.
+
+    \b
+    Examples:
+      decentraspace reports
+      decentraspace reports close 17 "Blocked: it is malware"
+    """
+    if context.invoked_subcommand is not None:
+        if as_json or node or closed:
+            raise BadInput("Write options behind the command.")
+        return
+    _reports(closed, node, as_json)
+
+
+@reports.command("list")
+@click.option("--closed", is_flag=True, help="Those that were closed.")
+@_node_option
+@json_option
+def list_reports(closed: bool, node: str | None, as_json: bool) -> None:
+    """List reports, the oldest first.
+
+    \b
+    Examples:
+      decentraspace reports list --closed
+    """
+    _reports(closed, node, as_json)
+
+
+def _reports(closed: bool, node: str | None, as_json: bool) -> None:
+    from decentraspace.cli import client
+
+    saved = client.load()
+    with client.Api(node or saved.node, saved) as api:
+        query = {"closed": 1} if closed else {}
+        found = [one for page in _pages(api, "/moderation/reports/", **query) for one in page["reports"]]
+    parts = []
+    for one in found:
+        times = f", {one['times']} times" if one["times"] > 1 else ""
+        parts.append(f"{one['id']}  {one['created']}  {one['category']}{times}\n  {one['target']}")
+        parts += [f"  {line}" for line in one["text"].splitlines()]
+        if one["contact"]:
+            parts.append(f"  from {one['contact']}")
+        if one["decision"] is not None:
+            parts.append(f"  closed: {one['decision']}")
+    emit({"reports": found}, "\n".join(parts) if parts else "No reports.", as_json)
+
+
+@reports.command()
+@click.argument("number", type=click.IntRange(1))
+@click.argument("decision")
+@_node_option
+@json_option
+def close(number: int, decision: str, node: str | None, as_json: bool) -> None:
+    """Close report NUMBER with a DECISION. To block what it names, use `decentraspace block add`.
+
+    \b
+    Examples:
+      decentraspace reports close 17 "Blocked: it is malware"
+    """
+    from decentraspace.cli import client
+
+    saved = client.load()
+    with client.Api(node or saved.node, saved) as api:
+        made = api.patch("/moderation/reports/", {"id": number, "decision": decision})
+    emit(made, f"Report {number} is closed.", as_json)
+
+
+def _named(cid: str | None, site: str | None, owner: str | None) -> dict[str, str]:
+    given = {"cid": cid, "site": site, "owner": owner}
+    named = {kind: text for kind, text in given.items() if text is not None}
+    if len(named) != 1:
+        raise BadInput("Name one of --cid, --site and --owner.")
+    return named
+
+
+def _pages(api: Any, path: str, **query: Any) -> Iterator[Any]:
+    cursor = ""
+    while True:
+        page = api.get(path, limit=1000, cursor=cursor, **query)
+        yield page
+        cursor = page["next"]
+        if not cursor:
+            return
