@@ -120,6 +120,12 @@ class GatewayConfig:
     fetch_timeout: float = _setting(
         30.0, "Seconds a request waits for content from other nodes.", 0.1, 3600.0
     )
+    dnslink: tuple[str, ...] = _setting(
+        (),
+        "Names (DNSLink) and what the gateway shows under them: as hosts, and below /ipns/.",
+        most=10_000,
+        form=forms.NAME_LINK,
+    )
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,13 @@ def _bootstrap(value: str) -> str:
     return value
 
 
+def _name_link(value: str) -> str:
+    name, equals, path = value.partition("=")
+    if not equals or not _HOST_NAME.fullmatch(name) or not re.fullmatch(r"/ip[fn]s/[^/\s]+(/\S*)?", path):
+        raise ValueError
+    return f"{name.lower()}={path}"
+
+
 def _peer_id(value: str) -> str:
     if not _PEER_ID.fullmatch(value):
         raise ValueError
@@ -191,6 +198,12 @@ BOOTSTRAP = Form(
     f"/dns4/node.example/tcp/4001/p2p/{_SOME_PEER}",
     _bootstrap,
     "libp2p addresses with /p2p/PEERID",
+)
+NAME_LINK = Form(
+    "`NAME=/ipfs/CID`, or `=/ipns/…`",
+    "docs.example=/ipfs/bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
+    _name_link,
+    "`NAME=/ipfs/CID` or `NAME=/ipns/…`",
 )
 PEER_ID = Form("peer id", _SOME_PEER, _peer_id, "peer ids")
 

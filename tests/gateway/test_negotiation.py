@@ -86,6 +86,9 @@ def test_one_connection_serves_many_answers(served: Served, site: Owner) -> None
         ("bytes=-999", 0, 10),
         ("bytes=5-999999999999", 5, 10),
         ("Bytes = 2-4", 2, 5),
+        # Of several, the first that is there.
+        ("bytes=4-5,0-1", 4, 6),
+        ("bytes=20-30, -2", 8, 10),
     ],
 )
 def test_a_part(site: Owner, asked: str, start: int, end: int) -> None:
@@ -110,7 +113,8 @@ def test_a_part_that_is_not_there(site: Owner, asked: str) -> None:
         "bytes=5-2",
         "bytes=a-b",
         "lines=1-2",
-        "bytes=0-1,3-4",
+        "bytes=0-1,x",
+        "bytes=0-1,,3-4",
         "bytes=--1",
         "bytes=1",
         "x" * 5000,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from decentraspace.content import cid as cids
-from decentraspace.content import dagpb, hamt, unixfs
+from decentraspace.content import dagpb, hamt, ipld, unixfs
 from decentraspace.errors import BadInput, NotFound, Unavailable, Unprocessable
 
 GetBlock = Callable[[bytes], bytes]
@@ -43,10 +43,16 @@ class Stat(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """What a path names; `visited`: CIDs of all blocks read on the way, the last one excluded."""
+    """What a path names; `visited`: CIDs of all blocks read on the way, the last one excluded; `trail`: CIDs of
+    the root and of what each segment names."""
 
     stat: Stat
     visited: tuple[bytes, ...]
+    trail: tuple[bytes, ...] = ()
+
+
+class Inside(Unprocessable):
+    """A path ends within a document, at what is no block of its own."""
 
 
 class DirEntry(NamedTuple):
@@ -185,7 +191,7 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
             found = stat(get, here[-1])
             continue
         if not todo:
-            return Resolved(found, tuple(dict.fromkeys(c for c in visited if c != found.cid)))
+            return Resolved(found, tuple(dict.fromkeys(c for c in visited if c != found.cid)), tuple(here))
         segment = todo.pop()
         steps += 1
         if steps > MAX_STEPS:
@@ -196,6 +202,11 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
                 raise NotFound("A symlink leads out of the content")
             found = stat(get, here[-1])
             continue
+        if found.kind == "node" and cids.codec(found.cid) in (cids.DAG_CBOR, cids.DAG_JSON):
+            visited.append(found.cid)
+            here.append(_linked(get, found.cid, segment, todo))
+            found = stat(get, here[-1])
+            continue
         if found.kind != "directory":
             raise NotFound(f"{segment!r} is not there: what comes before it is no directory")
         child, read = lookup(get, found.cid, segment)
@@ -204,6 +215,16 @@ def resolve(get: GetBlock, root: bytes, path: Sequence[str]) -> Resolved:
             raise NotFound(f"There is no {segment!r}")
         here.append(child)
         found = stat(get, child)
+
+
+def _linked(get: GetBlock, cid: bytes, segment: str, todo: list[str]) -> bytes:
+    """The first link on a path through a document; the segments up to it are taken off `todo`. NotFound, Inside."""
+    value = ipld.step(ipld.decode(cids.codec(cid), _load(get, cid)), segment)
+    while not isinstance(value, ipld.Link):
+        if not todo:
+            raise Inside("What is at that path is a part of a document, and no block")
+        value = ipld.step(value, todo.pop())
+    return value.cid
 
 
 def iter_file(get: GetBlock, cid: bytes, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -251,6 +272,18 @@ def file_blocks(
                 below.append((child, position, length, depth + 1))
             position += length
         stack.extend(reversed(below))
+
+
+def walk_all(get: GetBlock, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """As `walk`, but each block as often as it is linked to."""
+    stack = [root]
+    while stack:
+        cid = stack.pop()
+        block = _load(get, cid)
+        if cids.identity_data(cid) is None:
+            yield cid, block
+        if cids.codec(cid) != cids.RAW:
+            stack.extend(reversed(dagpb.links_of(cid, block)))
 
 
 def walk(get: GetBlock, root: bytes, *, max_blocks: int | None = None) -> Iterator[tuple[bytes, bytes]]:

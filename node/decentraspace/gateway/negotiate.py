@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import re
 from functools import lru_cache
@@ -12,6 +13,7 @@ COMPRESSIBLE = re.compile(
     r"|image/(?:svg\+xml|bmp|x-icon|vnd\.microsoft\.icon)|font/(?:ttf|otf)|application/.*\+(?:json|xml))(?:;.*)?"
 )
 _ENCODINGS = ("br", "zstd", "gzip")  # in the order we like them
+_RANGES_MOST = 16  # of one request; more are somebody's mischief
 _IN_QUERY = "%/?:@!$&'()*+,;=-._~[]"  # what stays as it is; anything else is percent-encoded
 _TYPES = {
     ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json",
@@ -36,6 +38,17 @@ def content_type(name: str, start: bytes) -> str:
     return kind + "; charset=utf-8" if kind.startswith("text/") else kind
 
 
+def _is_json(start: bytes) -> bool:
+    """Only what is all there can be told from text with a bracket."""
+    if not start.lstrip().startswith((b"{", b"[")):
+        return False
+    try:
+        json.loads(start)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _sniff(start: bytes) -> str:
     head = start.lstrip()[:100].lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
@@ -54,7 +67,7 @@ def _sniff(start: bytes) -> str:
         return "application/octet-stream"
     if start and (b"\0" in start or len(text.encode()) < len(start) - 3):
         return "application/octet-stream"
-    return "text/plain"
+    return "application/json" if _is_json(start) else "text/plain"
 
 
 @lru_cache(maxsize=1024)
@@ -88,8 +101,15 @@ def with_query(location: str, query: str) -> str:
 
 
 def single_range(header: str, size: int) -> tuple[int, int] | bool | None:
-    """(start, end exclusive) of a one-part byte range; None to ignore the header (malformed, several parts);
-    False when nothing of it can be had (416)."""
+    """(start, end exclusive) of a byte range, of several the first that can be had; None to ignore the header
+    (malformed, too many parts); False when nothing of it can be had (416)."""
+    unit, _, rest = header.partition("=")
+    if "," in rest:
+        parts = rest.split(",", _RANGES_MOST)
+        spans = [single_range(f"{unit}={part}", size) for part in parts]
+        if len(parts) > _RANGES_MOST or None in spans:
+            return None
+        return next((span for span in spans if span is not False), False)
     found = re.fullmatch(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header, re.IGNORECASE)
     if found is None or not (found[1] or found[2]):
         return None

@@ -93,6 +93,8 @@ async def serve_gateway(
         "autoindex": gateway.autoindex,
         "cache_bytes": gateway.cache_mb * 2**20,
         "fetch_timeout": gateway.fetch_timeout,
+        "public_url": gateway.public_url,
+        "dnslink": dict(link.split("=", 1) for link in gateway.dnslink),
         "contact": config.node.contact,
         # Without a public one it is of use on this machine alone, as this gateway then is.
         "api": config.api.public_url or ("" if gateway.public_url else config.api_url),

@@ -21,7 +21,7 @@ from decentraspace.content.denylist import GONE, LEGAL
 from decentraspace.content.siteindex import FLAG_GONE, SiteEntry
 from decentraspace.errors import BadInput, Blocked, Unavailable
 from decentraspace.gateway import pages
-from decentraspace.gateway.render import Page
+from decentraspace.gateway.page import Page
 
 _LOOK = 0.25  # seconds
 _ALLOWED_MOST = 10_000  # answers kept

@@ -1,90 +1,49 @@
 """From a root, a path and an encoding to an answer. Reads blocks, talks to nobody, always gives the same.
 
 An answer with a body was verified against its CID; a large file is answered without one (`stream`), to be
-sent leaf by leaf. BlockMissing asks the caller to get the block and try again.
+sent leaf by leaf, and a block that is no UnixFS with its CID (`native`). BlockMissing asks the caller to get
+the block and try again.
 """
 
 from __future__ import annotations
 
-import gzip
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
-import brotli
-import zstandard
-
 from decentraspace.content import cid as cids
 from decentraspace.content import reader
-from decentraspace.content.reader import GetBlock, Stat
+from decentraspace.content.reader import BlockMissing, GetBlock, Stat
 from decentraspace.errors import BadInput, NotFound
 from decentraspace.gateway import negotiate, pages, rules
+from decentraspace.gateway.page import CORS, Headers, Mode, Page, about, error_page, redirect
+from decentraspace.gateway.variants import Variants, compress
 
 SMALL = 1024 * 1024  # bytes; larger files are streamed, uncompressed
+PARTS = "parts"  # an encoding: none, and only parts of the file may be asked for
 _COMPRESS_FROM = 256  # bytes; below, the header costs more than is saved
 _RULE_FILE_MOST = rules.MAX_FILE + 1
-
-Headers = list[tuple[str, str]]
-
-
-class Page(NamedTuple):
-    """`headers` are complete but for Content-Length. `stream`: CID of the file to send when body is None."""
-
-    status: int
-    headers: Headers
-    body: bytes | None
-    etag: str = ""
-    size: int = 0
-    stream: bytes = b""
-    location: str = ""
-
-
-class Mode(NamedTuple):
-    """How content is asked for: `prefix` before its paths (`/ipfs/CID` or empty); `immutable`: by CID;
-    `origin`: it has an origin of its own, so its rule files count and its scripts may run."""
-
-    prefix: str
-    immutable: bool
-    origin: bool
-    autoindex: bool
+_LISTING = 2  # version of the listing's looks, for its entity tag
 
 
 class _Rules(NamedTuple):
-    redirects: tuple[rules.Redirect, ...]
-    headers: tuple[rules.HeaderRule, ...]
+    """`fault`: what is wrong with _redirects, of which then no rule is known."""
+
+    redirects: tuple[rules.Redirect, ...] = ()
+    headers: tuple[rules.HeaderRule, ...] = ()
+    fault: str = ""
 
 
-IMMUTABLE = "public, max-age=29030400, immutable"
-MUTABLE = "public, max-age=0, must-revalidate"
-_NO_RULES = _Rules((), ())
+class _Asked(NamedTuple):
+    """One question: `clean` is the path in its one form, of which `segments` are the parts."""
 
-
-class Variants:
-    """Bodies by entity tag: a body compressed once serves every path it is found under, such as all those
-    of a single-page application. Thread-safe. `most`: bytes kept."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
-
-    def get(self, etag: str, make: Callable[[], bytes]) -> bytes:
-        with self._lock:
-            if (found := self._kept.get(etag)) is not None:
-                self._kept.move_to_end(etag)
-                return found
-        made = make()
-        with self._lock:
-            if etag not in self._kept and len(made) <= self._most // 8:
-                self._kept[etag] = made
-                self._size += len(made)
-                while self._size > self._most:
-                    self._size -= len(self._kept.popitem(last=False)[1])
-            return self._kept.get(etag, made)
+    root: bytes
+    segments: list[str]
+    clean: str
+    mode: Mode
+    encoding: str
+    rules: _Rules
 
 
 class Renderer:
@@ -102,6 +61,8 @@ class Renderer:
         except NotFound as error:
             cache = "public, max-age=60" if mode.immutable else "no-cache"
             return error_page(404, "Not found", str(error), [("cache-control", cache)])
+        except reader.Inside as error:
+            return error_page(501, "Not a block", str(error), [("cache-control", "no-cache")])
         except BadInput as error:
             return error_page(500, "This site has a fault", str(error), [("cache-control", "no-cache")])
 
@@ -112,66 +73,66 @@ class Renderer:
         if len(segments) > reader.MAX_PATH:
             raise NotFound(f"A path has at most {reader.MAX_PATH} parts")
         clean = "/" + "/".join(segments) + ("/" if path.endswith("/") and segments else "")
-        found = self._rules(root) if mode.origin else _NO_RULES
-        match = rules.find_redirect(found.redirects, clean)
+        asked = _Asked(root, segments, clean, mode, encoding, self._rules(root) if mode.origin else _Rules())
+        match = rules.find_redirect(asked.rules.redirects, clean)
         if match is not None and match.forced:
-            return self._follow(root, match, mode, encoding, found)
-        page = self._content(root, segments, clean, mode, encoding, found)
+            return self._follow(asked, match)
+        page = self._content(asked)
         if page is not None:
             return page
+        if asked.rules.fault:
+            raise BadInput(asked.rules.fault)
         if match is not None:
-            return self._follow(root, match, mode, encoding, found)
+            return self._follow(asked, match)
         if mode.origin:
             own = self._file_at(root, ["404.html"])
             if own is not None:
-                return self._file(own, "404.html", clean, mode, encoding, found, 404)
+                return self._file(asked, own, "404.html", 404)
         raise NotFound(f"There is no {clean} here")
 
-    def _content(
-        self, root: bytes, segments: list[str], clean: str, mode: Mode, encoding: str, found: _Rules
-    ) -> Page | None:
+    def _content(self, asked: _Asked) -> Page | None:
         """What the path names, or None where there is nothing."""
+        segments = asked.segments
         try:
-            stat = reader.resolve(self._get, root, segments).stat
+            stat, _, trail = reader.resolve(self._get, asked.root, segments)
         except NotFound:
             # A page may be asked for without its ending.
-            if not mode.origin or not segments or clean.endswith("/"):
+            if not asked.mode.origin or not segments or asked.clean.endswith("/"):
                 return None
             name = segments[-1] + ".html"
-            page = self._file_at(root, [*segments[:-1], name])
-            return self._file(page, name, clean, mode, encoding, found) if page else None
+            page = self._file_at(asked.root, [*segments[:-1], name])
+            return self._file(asked, page, name) if page else None
         if stat.kind == "directory":
-            return self._directory(root, stat, segments, clean, mode, encoding, found)
+            return self._directory(asked, stat, trail)
         if stat.kind == "node":
-            return self._node(stat, mode)
-        if segments and clean.endswith("/"):
+            return Page(200, [], None, native=stat.cid, roots=trail)
+        if segments and asked.clean.endswith("/"):
             return None  # a file is no folder: what it links to would be looked for in the wrong place
-        return self._file(stat, segments[-1] if segments else "", clean, mode, encoding, found)
+        return self._file(asked, stat, segments[-1] if segments else "", trail=trail)
 
-    def _directory(
-        self,
-        root: bytes,
-        stat: Stat,
-        segments: list[str],
-        clean: str,
-        mode: Mode,
-        encoding: str,
-        found: _Rules,
-    ) -> Page | None:
+    def _directory(self, asked: _Asked, stat: Stat, trail: tuple[bytes, ...]) -> Page | None:
+        mode, clean = asked.mode, asked.clean
         index = self._file_at(stat.cid, ["index.html"])
         if not clean.endswith("/"):
             if index is None and not mode.autoindex:
                 return None
-            return _redirect(301, mode.prefix + quote(clean) + "/", mode)
+            return redirect(301, mode.prefix + quote(clean) + "/", mode.cache)
         if index is not None:
-            return self._file(index, "index.html", clean, mode, encoding, found)
-        if not mode.autoindex or rules.find_redirect(found.redirects, clean) is not None:
+            # What is asked for by CID is the folder; a site's page stays the same when others change.
+            tag = cids.to_text(stat.cid if mode.name else index.cid)
+            return self._file(asked, index, "index.html", trail=trail, tag=tag)
+        if not mode.autoindex or rules.find_redirect(asked.rules.redirects, clean) is not None:
             return None
-        path = "/" + "/".join(segments)
-        body = pages.listing(path, stat.cid, reader.list_directory(self._get, stat.cid))
-        etag = f'"DirIndex-{cids.to_text(stat.cid)}"'
-        headers = _headers("text/html; charset=utf-8", etag, mode, found, clean)
-        return self._with_body(200, headers, body, f'"{path}{etag}"', etag, encoding)
+        path = "/" + "/".join(asked.segments) if asked.segments else ""
+        entries = reader.list_directory(self._get, stat.cid)
+        body = pages.listing(
+            path, stat.cid, entries, name=mode.name, prefix=mode.prefix, gateway=mode.gateway
+        )
+        etag = f'"DirIndex-{_LISTING}_CID-{cids.to_text(stat.cid)}"'
+        headers = _headers(asked, "text/html; charset=utf-8", etag, trail)
+        if mode.name:
+            headers = [(k, mode.cache_made_here if k == "cache-control" else v) for k, v in headers]
+        return self._with_body(200, headers, body, f'"{path}{mode.key}{etag}"', etag, asked.encoding)
 
     def _file_at(self, root: bytes, path: list[str]) -> Stat | None:
         try:
@@ -182,26 +143,41 @@ class Renderer:
 
     def _file(
         self,
+        asked: _Asked,
         stat: Stat,
         name: str,
-        clean: str,
-        mode: Mode,
-        encoding: str,
-        found: _Rules,
         status: int = 200,
+        *,
+        trail: tuple[bytes, ...] = (),
+        tag: str = "",
     ) -> Page:
-        etag = f'"{cids.to_text(stat.cid)}"'
-        if stat.size > SMALL:
-            start = next(reader.iter_file(self._get, stat.cid, 0, 512), b"")
-            headers = _headers(negotiate.content_type(name, start), etag, mode, found, clean)
-            return Page(status, [*headers, ("accept-ranges", "bytes")], None, etag, stat.size, stat.cid)
-        body = self._variants.get(etag, lambda: b"".join(reader.iter_file(self._get, stat.cid)))
+        """`tag`: for the entity tag, where it is not the file's own CID."""
+        own = f'"{cids.to_text(stat.cid)}"'
+        etag = f'"{tag}"' if tag else own
+        if stat.size > SMALL or (asked.encoding == PARTS and cids.codec(stat.cid) == cids.DAG_PB):
+            return self._streamed(asked, stat, name, status, trail, etag)
+        body = self._variants.get(own, lambda: b"".join(reader.iter_file(self._get, stat.cid)))
         kind = negotiate.content_type(name, body[:512])
-        headers = [*_headers(kind, etag, mode, found, clean), ("accept-ranges", "bytes")]
+        headers = [*_headers(asked, kind, etag, trail), ("accept-ranges", "bytes")]
         # By what is declared: a site's own rule may have named another type.
         if not negotiate.COMPRESSIBLE.fullmatch(dict(headers)["content-type"]):
             return Page(status, headers, body, etag, len(body))
-        return self._with_body(status, headers, body, etag, etag, encoding)
+        return self._with_body(status, headers, body, own, etag, asked.encoding)
+
+    def _streamed(
+        self, asked: _Asked, stat: Stat, name: str, status: int, trail: tuple[bytes, ...], etag: str
+    ) -> Page:
+        """Without a body: parts of the file may be had although others of it are not."""
+        keep = True
+        try:
+            start = next(reader.iter_file(self._get, stat.cid, 0, 512), b"")
+            kind = negotiate.content_type(name, start)
+        except BlockMissing:
+            if asked.encoding != PARTS:
+                raise
+            kind, keep = negotiate.content_type(name, b"\0"), False
+        headers = [*_headers(asked, kind, etag, trail), ("accept-ranges", "bytes")]
+        return Page(status, headers, None, etag, stat.size, stat.cid, keep=keep)
 
     def _with_body(
         self, status: int, headers: Headers, body: bytes, key: str, etag: str, encoding: str
@@ -210,35 +186,24 @@ class Renderer:
         if len(body) < _COMPRESS_FROM:
             return Page(status, headers, body, etag, len(body))
         headers = [*headers, ("vary", "Accept-Encoding")]
-        if encoding == "identity":
+        if encoding in ("identity", PARTS):
             return Page(status, headers, body, etag, len(body))
-        packed = self._variants.get(f"{key}.{encoding}", lambda: _compress(body, encoding))
+        packed = self._variants.get(f"{key}.{encoding}", lambda: compress(body, encoding))
         if len(packed) >= len(body):
             return Page(status, headers, body, etag, len(body))
         etag = f'{etag[:-1]}.{encoding}"'
         headers = [(k, etag if k == "etag" else v) for k, v in headers if k != "accept-ranges"]
         return Page(status, [*headers, ("content-encoding", encoding)], packed, etag, len(packed))
 
-    def _node(self, stat: Stat, mode: Mode) -> Page:
-        body = self._get(stat.cid)
-        codec = cids.codec(stat.cid)
-        kind = {
-            cids.DAG_CBOR: "application/vnd.ipld.dag-cbor",
-            cids.DAG_JSON: "application/vnd.ipld.dag-json",
-        }
-        etag = f'"{cids.to_text(stat.cid)}"'
-        headers = _headers(kind.get(codec, "application/vnd.ipld.raw"), etag, mode, _NO_RULES, "")
-        return Page(200, [*headers, ("content-disposition", "attachment")], body, etag, len(body))
-
-    def _follow(self, root: bytes, match: rules.Match, mode: Mode, encoding: str, found: _Rules) -> Page:
+    def _follow(self, asked: _Asked, match: rules.Match) -> Page:
         if match.status in rules.REDIRECT_STATUS:
-            return _redirect(match.status, match.to, mode)
+            return redirect(match.status, match.to, asked.mode.cache)
         segments = [part for part in match.to.split("/") if part]
-        stat = self._file_at(root, segments) or self._file_at(root, [*segments, "index.html"])
+        stat = self._file_at(asked.root, segments) or self._file_at(asked.root, [*segments, "index.html"])
         if stat is None:
             raise NotFound(f"_redirects leads to {match.to}, which is not there")
         name = segments[-1] if segments and "." in segments[-1] else "index.html"
-        return self._file(stat, name, match.to, mode, encoding, found, match.status)
+        return self._file(asked._replace(clean=match.to), stat, name, match.status)
 
     def _load_rules(self, root: bytes) -> _Rules:
         def load(name: str) -> bytes:
@@ -247,39 +212,27 @@ class Renderer:
                 return b""
             return b"".join(reader.iter_file(self._get, stat.cid, 0, _RULE_FILE_MOST))
 
-        return _Rules(rules.parse_redirects(load("_redirects")), rules.parse_headers(load("_headers")))
+        headers = rules.parse_headers(load("_headers"))
+        try:
+            return _Rules(rules.parse_redirects(load("_redirects")), headers)
+        except BadInput as error:
+            return _Rules((), headers, f"could not parse _redirects: {error}")
 
 
-def _headers(kind: str, etag: str, mode: Mode, found: _Rules, path: str) -> Headers:
+def _headers(asked: _Asked, kind: str, etag: str, trail: tuple[bytes, ...]) -> Headers:
+    mode = asked.mode
     own = {
         "content-type": kind,
         "etag": etag,
-        "cache-control": IMMUTABLE if mode.immutable else MUTABLE,
+        "cache-control": mode.cache,
         "x-content-type-options": "nosniff",
     }
-    own.update(rules.headers_for(found.headers, path))
+    if mode.name:
+        own.update(CORS)
+        if trail:
+            own.update(about(mode, asked.clean, trail))
+    own.update(rules.headers_for(asked.rules.headers, asked.clean))
     if not mode.origin:
         # Content of many owners shares this origin: give it one of its own, without scripts' rights here.
         own["content-security-policy"] = "sandbox"
-        own["access-control-allow-origin"] = "*"
     return list(own.items())
-
-
-def _compress(body: bytes, encoding: str) -> bytes:
-    if encoding == "br":
-        return bytes(brotli.compress(body, quality=6))
-    if encoding == "zstd":
-        return zstandard.ZstdCompressor(level=9).compress(body)
-    return gzip.compress(body, 6, mtime=0)
-
-
-def _redirect(status: int, to: str, mode: Mode) -> Page:
-    cache = IMMUTABLE if mode.immutable else MUTABLE
-    return Page(status, [("cache-control", cache)], b"", location=to)
-
-
-def error_page(status: int, title: str, detail: str, headers: Headers) -> Page:
-    """A page of the gateway's own."""
-    body = pages.error(status, title, detail)
-    plain = [("content-type", "text/html; charset=utf-8"), ("x-content-type-options", "nosniff")]
-    return Page(status, [*plain, *headers], body, "", len(body))

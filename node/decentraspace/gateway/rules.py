@@ -174,7 +174,7 @@ def headers_for(rules: Sequence[HeaderRule], path: str) -> list[tuple[str, str]]
 
 def _lines(text: bytes, name: str, keep_indent: bool = False) -> list[tuple[int, str]]:
     if len(text) > MAX_FILE:
-        raise BadInput(f"{name} has more than {MAX_FILE} bytes")
+        raise BadInput(f"{name[1:]} file size cannot exceed {MAX_FILE} bytes")
     try:
         lines = re.split(r"\r?\n", text.decode("utf-8-sig"))  # some editors write a mark first
     except UnicodeDecodeError as error:

@@ -1,95 +1,60 @@
-"""Answers that clients verify by themselves: raw blocks and CARs.
+"""CARs that clients verify by themselves, and the headers that go with them and with raw blocks.
 
-Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/ (format, dag-scope, entity-bytes).
+Source: https://specs.ipfs.tech/http-gateways/trustless-gateway/ (format, dag-scope, entity-bytes, car-dups).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
-from urllib.parse import parse_qsl, quote
+from collections.abc import Callable, Iterator
 
 from decentraspace.content import car, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import GetBlock, Resolved
-from decentraspace.errors import BadInput
-from decentraspace.gateway.render import IMMUTABLE, MUTABLE
+from decentraspace.gateway import formats
+from decentraspace.gateway.formats import Request
+from decentraspace.gateway.page import CORS, Headers, Mode, about
 
-RAW_TYPE = "application/vnd.ipld.raw"
-CAR_TYPE = "application/vnd.ipld.car"
-CAR_FULL_TYPE = "application/vnd.ipld.car; version=1; order=dfs; dups=n"
-_FIELDS_MOST = 200
+_ENDING = {formats.RAW: "bin", formats.CAR: "car", formats.TAR: "tar"}
 
 
-class Request(NamedTuple):
-    """`form`: raw or car; `scope`: all, entity or block; `range`: first and last byte of the entity, as asked."""
-
-    form: str
-    scope: str
-    range: tuple[int, int | None] | None
-
-
-def wanted(query: str, accept: str) -> Request | None:
-    """What the query or the Accept header asks for, or None for an ordinary answer. BadInput."""
-    # Most queries are a site's own: whatever form they have is none of our business.
-    try:
-        asked = "format=" in query or "vnd.ipld" in accept
-        values = dict(parse_qsl(query, max_num_fields=_FIELDS_MOST)) if asked else {}
-    except ValueError as error:
-        raise BadInput(f"A query of more than {_FIELDS_MOST} fields") from error
-    form = values.get("format", "")
-    if not form:
-        form = "car" if CAR_TYPE in accept else "raw" if RAW_TYPE in accept else ""
-    if form not in ("raw", "car"):
-        return None
-    if CAR_TYPE in accept and re.search(r"version\s*=\s*(?!1\b)", accept):
-        raise BadInput("Only CAR version 1 is given")
-    return Request(form, _scope(values), _range(values))
-
-
-def headers_for(
-    request: Request, root: bytes, path: str, cid: bytes, immutable: bool
-) -> list[tuple[str, str]]:
-    """For the answer with `cid`, which is at `path` below `root`."""
-    name = cids.to_text(cid)
+def headers_for(request: Request, root: bytes, path: str, mode: Mode, found: Resolved) -> Headers:
+    """For the answer with what is at `path` below `root`."""
+    name = cids.to_text(found.stat.cid)
+    saved_as = f"{name}.{_ENDING[request.form]}"
     headers = [
-        ("cache-control", IMMUTABLE if immutable else MUTABLE),
+        ("cache-control", mode.cache),
         # A cache must not give to browsers what was asked for by an Accept header.
         ("vary", "Accept"),
         ("x-content-type-options", "nosniff"),
-        ("access-control-allow-origin", "*"),
-        ("x-ipfs-path", quote(f"/ipfs/{cids.to_text(root)}{path}".rstrip("/"))),
-        ("x-ipfs-roots", name),
+        *CORS,
+        *about(mode, path, found.trail),
+        ("content-disposition", formats.disposition("attachment", request.filename or saved_as)),
     ]
-    if request.form == "raw":
-        return [
-            *headers,
-            ("content-type", RAW_TYPE),
-            ("etag", f'"{name}.raw"'),
-            ("content-disposition", f'attachment; filename="{name}.bin"'),
-        ]
+    if request.form != formats.CAR:
+        kind = formats.TYPES[request.form]
+        etag = f'"{name}.raw"' if request.form == formats.RAW else f'W/"{name}.x-tar"'
+        return [*headers, ("content-type", kind), ("etag", etag)]
     # The blocks of the path are in it, so it is of the root as well.
-    parts = [name, cids.to_text(root), request.scope]
+    parts = [name, cids.to_text(root), request.scope, "dups" if request.dups else "once"]
     if request.range is not None:
         first, last = request.range
         parts.append(f"{first}-{'end' if last is None else last}")
     return [
         *headers,
-        ("content-type", CAR_FULL_TYPE),
+        (
+            "content-type",
+            f"{formats.TYPES[formats.CAR]}; version=1; order=dfs; dups={'y' if request.dups else 'n'}",
+        ),
         ("etag", f'W/"{".".join(parts)}.car"'),
-        ("content-disposition", f'attachment; filename="{name}.car"'),
         ("accept-ranges", "none"),
     ]
 
 
-def car_from(
-    get: GetBlock, root: bytes, resolved: Resolved, request: Request
-) -> Callable[[int], Iterator[bytes]]:
-    """The CAR from a byte on: walking it again gives the same bytes again."""
+def from_byte(stream: Callable[[], Iterator[bytes]]) -> Callable[[int], Iterator[bytes]]:
+    """A stream from a byte on: walking it again gives the same bytes again."""
 
     def parts(skip: int) -> Iterator[bytes]:
-        for frame in car_stream(get, root, resolved, request):
+        for frame in stream():
             if skip >= len(frame):
                 skip -= len(frame)
             else:
@@ -104,25 +69,9 @@ def car_from(
 BROKEN_OFF = cids.varint(cids.MAX_BLOCK)
 
 
-def _scope(values: Mapping[str, str]) -> str:
-    scope = values.get("dag-scope", "all")
-    if scope not in ("all", "entity", "block"):
-        raise BadInput(f"dag-scope is all, entity or block, not {scope[:20]!r}")
-    return scope
-
-
-def _range(values: Mapping[str, str]) -> tuple[int, int | None] | None:
-    text = values.get("entity-bytes")
-    if text is None:
-        return None
-    found = re.fullmatch(r"(-?\d{1,18}):(\*|-?\d{1,18})", text)
-    if found is None:
-        raise BadInput("entity-bytes is FROM:TO with whole numbers, TO may be *")
-    return int(found[1]), None if found[2] == "*" else int(found[2])
-
-
 def car_stream(get: GetBlock, root: bytes, resolved: Resolved, request: Request) -> Iterator[bytes]:
-    """A CAR in pieces: header, the blocks of the path, then the entity as the scope says; each block once."""
+    """A CAR in pieces: header, the blocks of the path, then the entity as the scope says; each block once,
+    unless duplicates are asked for."""
     yield car.header([root])
     seen: set[bytes] = set()
     for cid in resolved.visited:
@@ -130,20 +79,22 @@ def car_stream(get: GetBlock, root: bytes, resolved: Resolved, request: Request)
             seen.add(cid)
             yield car.frame(cid, get(cid))
     for cid, data in _entity(get, resolved, request):
-        if cid not in seen and cids.identity_data(cid) is None:
+        if cids.identity_data(cid) is not None or (cid in seen and not request.dups):
+            continue
+        if not request.dups:
             seen.add(cid)
-            yield car.frame(cid, data)
+        yield car.frame(cid, data)
 
 
 def _entity(get: GetBlock, resolved: Resolved, request: Request) -> Iterator[tuple[bytes, bytes]]:
     stat = resolved.stat
     if request.scope == "block":
-        yield stat.cid, get(stat.cid)
+        yield from _own(get, stat.cid)
     elif request.scope == "entity" or request.range is not None:
         if stat.kind == "file":
             start, end = _absolute(request.range, stat.size)
             for cid, _ in reader.file_blocks(get, stat.cid, start, end):
-                yield cid, get(cid)
+                yield from _own(get, cid)
         elif stat.kind == "directory":
             # All blocks that enumerate the directory, none of what is in it.
             read: list[bytes] = []
@@ -159,9 +110,15 @@ def _entity(get: GetBlock, resolved: Resolved, request: Request) -> Iterator[tup
             for cid in read:
                 yield cid, get(cid)
         else:
-            yield stat.cid, get(stat.cid)
+            yield from _own(get, stat.cid)
     else:
-        yield from reader.walk(get, stat.cid)
+        yield from (reader.walk_all if request.dups else reader.walk)(get, stat.cid)
+
+
+def _own(get: GetBlock, cid: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """A block, unless its CID carries it: such a one is in no store, and in no CAR."""
+    if cids.identity_data(cid) is None:
+        yield cid, get(cid)
 
 
 def _absolute(wanted_range: tuple[int, int | None] | None, size: int) -> tuple[int, int]:
