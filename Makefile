@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
-.PHONY: demo test lint bench tools setup clean help
+.PHONY: demo test lint bench conformance tools setup clean help
 
 help:
 	@echo "make demo         three nodes on this machine, a site that survives the loss of one (Ctrl-C stops)"
 	@echo "make demo ONCE=1  the same unattended: checks each step and ends"
 	@echo "make test         lint and types, then all tests"
 	@echo "make bench        side-by-side benchmarks, into bench/results.json"
+	@echo "make conformance  the IPFS gateway-conformance suite (needs it, and Go; docs/reference/conformance.md)"
 	@echo "make tools        real peers for the interoperability tests (needs Go and npm)"
 
 setup:
@@ -31,6 +32,9 @@ lint: setup
 tools:
 	@tests/interop/build_kubo.sh
 	@tests/interop/build_helia.sh
+
+conformance: setup
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 bench: setup
 	@$(BIN)/python -m bench $(ARGS)
