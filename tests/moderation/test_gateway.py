@@ -187,6 +187,32 @@ def test_a_name_on_a_list(served: Served, lists: Path) -> None:
     always(lambda: site.get("/"), 200)
 
 
+def test_names_that_lead_to_content(serve_again: Callable[..., Served]) -> None:
+    """By DNSLink; a name is blocked, not what it leads to."""
+    first = serve_again()
+    with first.serving() as running:
+        root = cids.to_text(running.node.hosting.index.get(running.site(FILES).host.partition(".")[0]).root)
+    links = tuple(f"{name}.example=/ipfs/{root}" for name in ("good", "bad", "half"))
+    path = first.node.config.data_dir.parent / "names.deny"
+    path.write_text("/ipns/bad.example\n/ipns/half.example/below*\n")
+    again = serve_again(
+        gateway={"dnslink": (*links, "chain.example=/ipns/bad.example")},
+        moderation={"denylists": (str(path),)},
+    )
+    with again.serving() as running:
+        local = f"127.0.0.1:{running.port}"
+        cases = {
+            "/ipns/good.example/index.html": 200,
+            "/ipns/bad.example/index.html": 410,
+            "/ipns/half.example/index.html": 200,
+            "/ipns/half.example/below/good.txt": 410,
+            "/ipns/chain.example/index.html": 410,
+        }
+        assert {where: running.get(local, where).status for where in cases} == cases
+        assert running.get("bad.example", "/index.html").status == 410
+        assert running.get("good.example", "/index.html").status == 200
+
+
 def test_a_site_blocked_before_its_first_visit(served: Served) -> None:
     """Not even in the index yet: what is put there is flagged from the start."""
     owner = Owner(served, "early")
@@ -207,7 +233,7 @@ def test_a_site_blocked_before_its_first_visit(served: Served) -> None:
     assert [served.get(host).status for _ in range(4)] == [451] * 4
 
 
-def test_workers_that_start_later_know(serve_again: Callable[[], Served]) -> None:
+def test_workers_that_start_later_know(serve_again: Callable[..., Served]) -> None:
     first = serve_again()
     with first.serving() as running:
         site = running.site(FILES)
@@ -220,5 +246,5 @@ def test_workers_that_start_later_know(serve_again: Callable[[], Served]) -> Non
 
 
 @pytest.fixture
-def serve_again(tmp_path: Path) -> Callable[[], Served]:
-    return lambda: Served(tmp_path / "again")
+def serve_again(tmp_path: Path) -> Callable[..., Served]:
+    return lambda **sections: Served(tmp_path / "again", **sections)

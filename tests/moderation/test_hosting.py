@@ -12,7 +12,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content.denylist import content, double_hash, modern
 from decentraspace.content.gc import collect
 from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED
-from decentraspace.errors import Blocked, BlockedByLaw
+from decentraspace.errors import Blocked, BlockedByLaw, Unavailable
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.moderation import targets
@@ -177,3 +177,20 @@ async def test_a_pin_that_is_refused_leaves_the_counts_as_they_were(world: World
         blocks.unpin(shared, "upload:" + world.address.hex())
         with blocks.read() as txn:
             assert not blocks.has_refs(txn, key)
+
+
+async def test_what_is_blocked_is_not_even_asked_for(world: World) -> None:
+    """Neither for a copy, when a missing part of it is blocked, nor for a visitor."""
+    blocks, fetcher = world.node.blocks, world.hosting.copies.fetcher
+    root = world.store(FILES)
+    with blocks.write() as txn:  # all is here but the file
+        txn.delete(cids.multihash(BAD), db=blocks.db["blocks"])
+    async with world.running():
+        with pytest.raises(Unavailable):
+            await fetcher.fetch(root, deadline=5, max_bytes=10**6)
+        assert world.fetched == [root]
+        await world.moderation.block(targets.parse("cid", cids.to_text(BAD)), **FACTS)
+        with pytest.raises(BlockedByLaw):
+            await fetcher.fetch(root, deadline=5, max_bytes=10**6)
+        assert await fetcher.fetch_block(BAD, root) is False
+        assert world.fetched == [root]

@@ -7,7 +7,7 @@ Sources: https://specs.ipfs.tech/ipns/ipns-record/, https://dnslink.dev/.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from decentraspace.content import cid as cids
@@ -30,11 +30,17 @@ class Found(NamedTuple):
 
 
 class Names:
-    """`dnslink`: DNS name -> content path."""
+    """`dnslink`: DNS name -> content path. `check` raises for a name and path that may not be followed."""
 
-    def __init__(self, store: BlockStore, supply: Supply, dnslink: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        supply: Supply,
+        dnslink: Mapping[str, str],
+        check: Callable[[str, str], None] = lambda name, path: None,
+    ) -> None:
         self._records = ipns.NameStore(store)
-        self._supply, self._dnslink = supply, dnslink
+        self._supply, self._dnslink, self._check = supply, dnslink, check
 
     @staticmethod
     def key_of(text: str) -> bytes | None:
@@ -53,6 +59,7 @@ class Names:
         key = self.key_of(name)
         if key is None:
             raise refusal(400, "Not a key", "Only keys have records.", path=f"/ipns/{name[:200]}")
+        self._check(name, "")
         found = self._records.get(key)
         if found is None:
             raise refusal(
@@ -68,6 +75,7 @@ class Names:
             if space == "ipfs":
                 root = await self._below(parse_cid(name, path), rest)
                 return Found(root, f"public, max-age={ttl}")
+            self._check(name, rest)
             path, holds = self._next(name)
             path, ttl = path.rstrip("/") + rest, min(ttl, holds)
         raise refusal(502, "Name not resolved", "The name leads to too many others.")

@@ -61,6 +61,16 @@ class Refusals:
                 self._allowed.clear()
             self._allowed.add((root, path))
 
+    def check_name(self, name: str, path: str) -> None:
+        """A name of IPNS or DNS that content is asked for under; what it leads to is another question."""
+        if not self._rules.any:
+            return
+        found = None
+        with suppress(BadInput):
+            found = self._rules.find_name(name, path)
+        if found is not None:
+            raise found.error(f"/ipns/{name}")
+
     def check_block(self, cid: bytes) -> None:
         """A block that is about to be read for somebody."""
         if self._rules.any and (found := self._rules.find_block(cid)) is not None:
@@ -70,12 +80,9 @@ class Refusals:
         """A site's content at a path; or its name, as lists block names of IPNS."""
         if not self._rules.any:
             return
-        found = self._rules.find(entry.root, path)
-        if found is None:
-            with suppress(BadInput):
-                found = self._rules.find_name(host, path)
-        if found is not None:
+        if (found := self._rules.find(entry.root, path)) is not None:
             raise found.error("This site, or this page of it,")
+        self.check_name(host, path)
 
     def site(self, entry: SiteEntry) -> Blocked:
         """Why a site that is flagged as blocked is."""

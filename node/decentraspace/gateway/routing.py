@@ -212,6 +212,7 @@ class Router:
         return Target("", found.root, path, self._mode("/ipns/" + name, own_host=True, cache=found.cache))
 
     async def _named(self, name: str, path: str, scope: Any) -> Found:
+        self._refusals.check_name(name, path)
         found = await self._names.resolve(name)
         self._refusals.check_content(found.root, path)
         await self._check_served(found.root, scope.headers)

@@ -49,7 +49,7 @@ class Gateway:
         self.refusals = Refusals(self.store, settings.contact, settings.api)
         self.supply = Supply(self.store, self.control, settings.fetch_timeout, self.refusals.check_block)
         self.usage = UsageCounter(self.control)
-        self.names = Names(self.store, self.supply, settings.dnslink)
+        self.names = Names(self.store, self.supply, settings.dnslink, self.refusals.check_name)
         self.router = Router(settings, self.store, self.control, self.names, self.refusals)
         self.pages = Pages(self.supply, self.refusals, settings.cache_bytes)
         self.sender = Sender(self.supply, self.usage, pipe.folder(Path(settings.socket).parent))

@@ -107,7 +107,8 @@ class Fetcher:
 
     async def fetch(self, root: bytes, *, deadline: float, max_bytes: int) -> FetchResult:
         """Make the whole DAG present. Unavailable when no provider could give it in `deadline` seconds;
-        TooLarge beyond `max_bytes`; Unprocessable when the content is malformed. One fetch per root at a
+        TooLarge beyond `max_bytes`; Unprocessable when the content is malformed; Blocked when this node
+        refuses a block of it. One fetch per root at a
         time: others wait for it and then look again."""
         asked: list[Provider] = []
         with trio.move_on_after(deadline):
@@ -139,6 +140,7 @@ class Fetcher:
     async def _fetch_block(self, cid: bytes, root: bytes) -> bool:
         if await trio.to_thread.run_sync(self._sound, cid):
             return True
+        await trio.to_thread.run_sync(self._refuse, cid)
         for provider in self._ranked(await self._providers(root)):
             try:
                 async with open_source(provider, self._allow_private, self._stall) as source:
@@ -228,9 +230,20 @@ class Fetcher:
 
     async def _missing(self, root: bytes) -> list[bytes]:
         try:
-            return await trio.to_thread.run_sync(self._store.missing, root, 1000)
+            return await trio.to_thread.run_sync(self._look, root)
         except BadInput as error:
             raise _malformed(root, error) from error
+
+    def _look(self, root: bytes) -> list[bytes]:
+        """Blocked for content with a block that this node may not have: it is not asked for."""
+        missing = self._store.missing(root, 1000)
+        for cid in missing:
+            self._refuse(cid)
+        return missing
+
+    def _refuse(self, cid: bytes) -> None:
+        if self._store.guard is not None and (refusal := self._store.guard(cid, None)) is not None:
+            raise refusal
 
     async def _block(self, source: Source, cid: bytes, budget: _Budget) -> None:
         data = bytearray()
