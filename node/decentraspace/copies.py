@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -123,7 +124,7 @@ class Copies:
             for head in wanted:
                 self.enqueue(head.site_id, head.channel)
             for head in spare:
-                await self.holdings.let_go(head)
+                await self.holdings.let_go(head, partial(self._is_spare, head))
             after = heads[-1].site_id
 
     async def verify(self, most: int = _VERIFIED) -> None:
@@ -219,7 +220,8 @@ class Copies:
     async def _follow(self, head: SiteHead, deadline: float) -> None:
         """Bring this node to `head`: content first, then the pointer, then the receipt, then trimming."""
         holdings = self.holdings
-        if not holdings.holds(head.cid):
+        held = holdings.holds(head.cid)
+        if not held:
             wanted = await trio.to_thread.run_sync(self.shares.wants, head)
             if not wanted or await trio.to_thread.run_sync(holdings.index.get, head.host_label) is None:
                 # Nothing older to show meanwhile, or no copy wanted: what visitors ask for is fetched then.
@@ -227,7 +229,8 @@ class Copies:
                     if await self._is_newest(head):
                         await holdings.show(head)
             if not wanted:
-                await holdings.let_go(head)  # older versions, of which this node has no newest to go with
+                # Older versions, of which this node has no newest to go with.
+                await holdings.let_go(head, lambda: not holdings.holds(head.cid) and self._is_unwanted(head))
                 return
             await self._bring(head.root, 2 * head.size + 2**20, deadline)
         async with holdings.lock(head.site_id):
@@ -235,11 +238,20 @@ class Copies:
                 self.enqueue(head.site_id, head.channel)  # a newer version came while this one was copied
                 return
             if not holdings.holds(head.cid):
+                if held:
+                    return  # it was let go while this waited for its turn
                 await holdings.hold(head.root, head.cid, head.owner, head.size)
                 log.info("site_copied", site=head.site_id, seq=head.seq, root=cids.to_text(head.root))
             await holdings.show(head)
             await holdings.receipt(head)
             await holdings.trim(head.owner)
+
+    def _is_unwanted(self, head: SiteHead) -> bool:
+        """Whether it is still the newest version, and no copy is wanted here. Blocking."""
+        return self.records.head(head.site_id, head.channel) == head and not self.shares.wants(head)
+
+    def _is_spare(self, head: SiteHead) -> bool:
+        return self._is_unwanted(head) and self.shares.may_let_go(head, self.shares.live())
 
     async def _is_newest(self, head: SiteHead) -> bool:
         return await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel) == head

@@ -220,20 +220,21 @@ class Holdings:
             self._mirror("storage_unpin", root)
 
     def _trim(self, owner: bytes) -> list[bytes]:
-        """The roots that no pin holds any more. Blocking."""
-        kept = self._kept(owner)
-        held = [cid for cid, whose in self._held.items() if whose == owner and cid not in kept]
-        return self._let_go(self.records.versions(held))
+        """The roots that no pin holds any more. Blocking.
 
-    def _kept(self, owner: bytes) -> set[bytes]:
+        Other sites of the owner change meanwhile: only what was held before the newest versions were asked for
+        can be old.
+        """
+        held = self.records.versions([cid for cid, whose in list(self._held.items()) if whose == owner])
         limits = self.config.limits
         most = limits.paid_bytes if self._tier(owner) == "paid" else limits.free_bytes
-        return retention.kept(
+        kept = retention.kept(
             self.records.sites(owner, limit=-1),
-            self.records.versions([cid for cid, whose in self._held.items() if whose == owner]),
+            held,
             most_versions=self.config.hosting.keep_versions,
             most_bytes=most,
         )
+        return self._let_go(version for version in held if version.cid not in kept)
 
     def _let_go(self, versions: Iterable[SiteHead]) -> list[bytes]:
         gone: list[bytes] = []
@@ -243,10 +244,13 @@ class Holdings:
             gone.append(version.root)
         return [root for root in gone if not self.blocks.is_pinned(root)]
 
-    async def let_go(self, head: SiteHead) -> None:
+    async def let_go(self, head: SiteHead, still: Callable[[], bool]) -> None:
         """All versions of a channel, held by others. The receipt goes first: who counts holders must not
-        count on this node."""
+        count on this node. `still` (blocking): whether it is to be let go once it is this one's turn: a deploy
+        may have come before."""
         async with self.lock(head.site_id):
+            if not await trio.to_thread.run_sync(still):
+                return
             await self.take_back(head.site_id, head.channel)
             gone = await trio.to_thread.run_sync(self._release, head.site_id, head.channel)
         for root in gone:

@@ -31,6 +31,7 @@ from decentraspace.errors import (
     Forbidden,
     NotFound,
     PaymentRequired,
+    Unavailable,
     Unprocessable,
 )
 from decentraspace.gateway import rules as site_rules
@@ -38,6 +39,7 @@ from decentraspace.holdings import Holdings
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.identity.siwe import rfc3339
+from decentraspace.leaving import Leaving
 from decentraspace.moderation.enforce import enforce
 from decentraspace.moderation.service import Moderation
 from decentraspace.network.fetch import Fetcher
@@ -95,6 +97,7 @@ class Hosting:
         self.copies = Copies(config, blocks, records, self.holdings, self.shares, fetcher, emit)
         self.copies.on_blocked = self.moderation.taint
         self.moderation.enforce = partial(enforce, self.moderation, self.holdings, self.copies)
+        self.leaving = Leaving(records, self.shares, self.holdings)
         self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
@@ -117,6 +120,10 @@ class Hosting:
         (tier limits), TooLarge (more bytes than the manifest says), Unprocessable (`_redirects` or
         `_headers` have a fault), RecordRefused, Blocked. Repeating a deploy that was taken answers the same again.
         """
+        if self.shares.leaving:
+            raise Unavailable(
+                "This node is leaving the network and takes no deploys", hint="Deploy at another node."
+            )
         verified = await trio.to_thread.run_sync(verify, record, self.rules)
         manifest = verified.body
         if not isinstance(manifest, SiteManifest):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 
 from decentraspace.config import Config
-from decentraspace.placement import rank
+from decentraspace.placement import rank, score
 from decentraspace.records.store import RecordStore, SiteHead
 
 _STEP = 2  # checks that a site must be found short before the next node in line steps in
@@ -82,13 +82,28 @@ class Shares:
         return self._clock() - since >= (place - hosting.replicas + 1) * _STEP * hosting.check_every
 
     def may_let_go(self, head: SiteHead, live: Collection[bytes]) -> bool:
-        """Whether a copy that is not wanted any more has been spare for long enough. Blocking."""
-        enough = min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
-        if enough < 1 or self.others(head, live) < enough:
+        """Whether a copy that is not wanted any more has been spare for long enough. Blocking.
+
+        The holders that count are those before this node in rank: were it all others, holders that look at
+        the same time would each count on the rest, and let go together.
+        """
+        before = self._before(head.site_id, live) if self.key in live else live  # else none counts on it
+        if not self.enough_others(head, live, before):
             self._spare.pop(head.cid, None)
             return False
-        wait = 0 if self.leaving else self.config.hosting.release_after
-        return self._clock() - self._mark(self._spare, head.cid) >= wait
+        since = self._mark(self._spare, head.cid)
+        return self.leaving or self._clock() - since >= self.config.hosting.release_after
+
+    def enough_others(
+        self, head: SiteHead, live: Collection[bytes], counted: Collection[bytes] | None = None
+    ) -> bool:
+        """Whether as many others of `counted` (all that live) hold a version as should. Blocking."""
+        enough = min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
+        return enough >= 1 and self.others(head, live if counted is None else counted) >= enough
+
+    def _before(self, site: str, live: Collection[bytes]) -> set[bytes]:
+        own = score(site, self.key)
+        return {node for node in live if score(site, node) > own}
 
     def _mark(self, marks: dict[bytes, float], manifest: bytes) -> float:
         if len(marks) > _MARKS_MOST:

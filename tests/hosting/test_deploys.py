@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from decentraspace import retention
 from decentraspace.config import load
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import collect
 from decentraspace.content.importer import Entry, TreeBuilder
 from decentraspace.errors import Conflict, DecentraSpaceError, PaymentRequired, TooLarge, Unprocessable
-from decentraspace.hosting import Hosting
+from decentraspace.hosting import Deployed, Hosting
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records.schema import Revocation, SiteManifest
 from decentraspace.records.signing import sign_revocation, sign_site, sponsor
@@ -234,3 +236,43 @@ async def test_roots_of_records_may_be_asked_for_and_others_not(world: World) ->
 async def test_refusals_are_errors_with_words(world: World) -> None:
     with pytest.raises(DecentraSpaceError):
         await world.hosting.deploy(world.owner, b"not a record")
+
+
+async def test_what_is_deployed_while_old_versions_are_trimmed_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trimming looks at all sites of an owner, in a thread; another version is deployed in the middle of it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.hosting.run)
+        first = await world.hosting.deploy(world.owner, world.sign(world.store({"a": b"1"})))
+        second = world.sign(world.store({"a": b"2"}), channel="two")
+        deployed: list[Deployed] = []
+        kept = retention.kept
+
+        def deploys_meanwhile(*arguments: Any, **more: Any) -> set[bytes]:
+            found = kept(*arguments, **more)
+            if not deployed:
+                deployed.append(trio.from_thread.run(world.hosting.deploy, world.owner, second))
+            return found
+
+        monkeypatch.setattr(retention, "kept", deploys_meanwhile)
+        await world.hosting.holdings.trim(world.owner)
+        assert world.hosting.holdings.holds(deployed[0].head.cid)
+        assert world.hosting.holdings.holds(first.head.cid)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_deploy_that_comes_before_a_site_is_let_go_stays(world: World) -> None:
+    """No copy of the version before is wanted here; while that waits for its turn, a new one is taken."""
+    holdings, copies = world.hosting.holdings, world.hosting.copies
+    old, now, other = world.sign(world.store({"a": b"1"})), int(time.time()), NodeKey.generate()
+    world.records.add(sponsor(old, other, now), now=now)
+    [head] = world.records.all_heads()
+    async with trio.open_nursery() as nursery, holdings.lock(head.site_id):
+        nursery.start_soon(copies._follow, head, 5.0)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        new = world.sign(world.store({"a": b"2"}))
+        verified = verify(new, world.rules)
+        assert isinstance(verified.body, SiteManifest)
+        await world.hosting._take(new, verified.cid, verified.body)
+    assert holdings.holds(verified.cid)

@@ -147,6 +147,34 @@ def test_a_copy_is_let_go_only_after_enough_others_have_held_it_for_a_while(worl
     assert not shares.may_let_go(world.head, live)
 
 
+def test_holders_that_look_at_the_same_time_do_not_all_let_go(world: World) -> None:
+    """Those that come first in rank cannot get it; the one that took it is gone; four others hold it."""
+    gone, *spare = world.nodes[:5]
+    world.announce(gone, capacity=0, seq=world.now + 1)
+    for node in spare:
+        world.hold(node)
+    going = []
+    for node in spare:
+        shares = world.shares(node)
+        live = shares.live()
+        world.time = 0.0
+        assert not shares.may_let_go(world.head, live)
+        world.time = 1000.0
+        if shares.may_let_go(world.head, live):
+            going.append(node)
+    assert going == [spare[0]], "only the last in rank: three before it hold the site"
+
+
+def test_with_fewer_nodes_than_copies_the_others_all_have_to_hold_it(world: World) -> None:
+    for node in world.others[2:]:
+        world.announce(node, capacity=0, seq=world.now + 1)
+    shares = world.shares(world.nodes[0])
+    world.hold(world.others[0])
+    assert not shares.enough_others(world.head, shares.live())
+    world.hold(world.others[1])
+    assert shares.enough_others(world.head, shares.live())
+
+
 def test_what_spot_checks_refuted_does_not_count(world: World) -> None:
     for node in world.others[:R]:
         world.hold(node)

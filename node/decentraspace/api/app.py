@@ -31,6 +31,7 @@ from decentraspace.api import (
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
 from decentraspace.api.kept import KeptUploads
+from decentraspace.api.leaving import table as leaving_table
 from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode, refuse_limited
 from decentraspace.api.schemas import dump, parse, parse_query
 from decentraspace.api.services import NodeServices
@@ -56,6 +57,7 @@ GROUPS = (
     resumable.table,
     moderation.table,
     network.table,
+    leaving_table,
     delegated.table,
     system.table,
 )

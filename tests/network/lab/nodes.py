@@ -23,7 +23,7 @@ _DEADLINE = 90.0  # seconds for a node to start, on a machine that is busy
 _ANSWER = 20.0
 # Whoever runs the laboratory may have settings of their own in the environment.
 _ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("DECENTRASPACE_")}
-_ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "NO_PROXY": "*"}
+_ENVIRONMENT |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'node'}", "NO_PROXY": "*"}
 _COMMAND = (sys.executable, "-m", "tests.network.lab.process")
 
 # What takes minutes and hours elsewhere takes seconds here.

@@ -7,6 +7,7 @@ import io
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from decentraspace.cli.client import Api, ApiProblem, Saved
 from decentraspace.cli.deploy import sign_next
@@ -81,6 +82,16 @@ class Owner:
         )
         self.sites: list[Site] = []
         self.refused = 0
+
+    @property
+    def address(self) -> str:
+        return self._saved.owner
+
+    def leave(self, node: LabNode) -> dict[str, Any]:
+        """Have a node leave, which this wallet administers; how far it is."""
+        with node.inside(), Api(node.url, self._saved, patience=_PATIENCE) as api:
+            answer: dict[str, Any] = api.post("/node/leave/", {})
+            return answer
 
     def new_site(self) -> Site:
         label = f"site{len(self.sites)}"

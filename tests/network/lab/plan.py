@@ -27,6 +27,7 @@ class Fault:
 @dataclass(frozen=True)
 class Plan:
     """`lost`: the node that is killed at some time and never comes back, None if all do; it takes no deploys.
+    `leaves`: the node that leaves in good order once everything has healed.
     `skews`: seconds that clocks are off at the beginning."""
 
     nodes: int
@@ -36,6 +37,7 @@ class Plan:
     bootstrap: tuple[tuple[int, ...], ...]
     lost: int | None
     lost_at: float
+    leaves: int | None
 
 
 def make(seed: int, nodes: int, seconds: float, *, network: bool, replicas: int) -> Plan:
@@ -69,6 +71,7 @@ def make(seed: int, nodes: int, seconds: float, *, network: bool, replicas: int)
         tuple(tuple(rng.sample(range(n), min(n, rng.randint(1, 2)))) for n in range(nodes)),
         lost,
         rng.uniform(0.3, 0.9) * seconds,
+        rng.choice([None, rng.randrange(nodes)]),
     )
 
 

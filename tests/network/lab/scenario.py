@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.network.lab import check, plan
-from tests.network.lab.nodes import Failed, LabNode
+from tests.network.lab.nodes import Failed, LabNode, until
 from tests.network.lab.owner import Owner
 from tests.network.lab.tunnels import CALM, Namespace, NoNamespaces, Switch, Weather
 
 REPLICAS = 3
 _HEALED_WITHIN = 75.0  # seconds from the end of the last fault until all is as it should be
+_AT_ONCE = 8.0  # for receipts that are under way
 _SITES_MOST = 8
 
 
@@ -34,6 +35,7 @@ class Report:
     refused: int = 0
     healed: float = 0.0
     seconds: float = 0.0
+    left: float | None = None  # seconds until one that left could be stopped
     lost: int | None = None
     failures: list[str] = field(default_factory=list)
 
@@ -52,7 +54,7 @@ class Report:
 class Laboratory:
     """Nodes in `folder`, and the network between them. A context: everything it started ends with it."""
 
-    def __init__(self, folder: Path, nodes: int, seed: int) -> None:
+    def __init__(self, folder: Path, nodes: int, seed: int, replicas: int = REPLICAS) -> None:
         self._stack = ExitStack()
         self.switch: Switch | None = None
         namespaces: list[Namespace | None] = [None] * nodes
@@ -67,7 +69,7 @@ class Laboratory:
             self.network = "namespaces and tunnels"
         except NoNamespaces as error:
             self.network = f"loopback: kills, pauses and clocks only, {error}"
-        self.nodes = [LabNode(n, folder / f"node{n}", namespaces[n], REPLICAS) for n in range(nodes)]
+        self.nodes = [LabNode(n, folder / f"node{n}", namespaces[n], replicas) for n in range(nodes)]
 
     def __enter__(self) -> Laboratory:
         return self
@@ -95,9 +97,12 @@ def run(seed: int, nodes: int, seconds: float, folder: Path) -> Report:
         report = Report(seed, nodes, lab.network, len(planned.faults), lost=planned.lost)
         owner = Owner(random.Random(f"owner {seed}"))
         try:
-            _start(lab, planned)
+            _start(lab, planned, owner)
             _live(lab, planned, owner, seed)
-            report.healed = check.all_is_well(_heal(lab, planned), owner.sites, REPLICAS, _HEALED_WITHIN)
+            live = _heal(lab)
+            report.healed = check.all_is_well(live, owner.sites, REPLICAS, _HEALED_WITHIN)
+            if planned.leaves is not None and not lab.nodes[planned.leaves].gone:
+                report.left = _leave(lab, lab.nodes[planned.leaves], owner)
         except Failed as error:
             report.failures.append(str(error))
         for node in lab.nodes:
@@ -116,10 +121,12 @@ def run(seed: int, nodes: int, seconds: float, folder: Path) -> Report:
     return report
 
 
-def _start(lab: Laboratory, planned: plan.Plan) -> None:
+def _start(lab: Laboratory, planned: plan.Plan, owner: Owner) -> None:
     for node, skew in zip(lab.nodes, planned.skews, strict=True):
         node.skew = skew
-        node.configure([lab.nodes[n].address for n in planned.bootstrap[node.number]])
+        node.configure(
+            [lab.nodes[n].address for n in planned.bootstrap[node.number]], node={"admins": [owner.address]}
+        )
         node.start()
     for node in lab.nodes:
         node.wait()
@@ -200,7 +207,7 @@ def _lose(node: LabNode) -> None:
     node.gone = True
 
 
-def _heal(lab: Laboratory, planned: plan.Plan) -> list[LabNode]:
+def _heal(lab: Laboratory) -> list[LabNode]:
     """Everything works again; the nodes that are there."""
     if lab.switch is not None:
         lab.switch.calm()
@@ -211,3 +218,15 @@ def _heal(lab: Laboratory, planned: plan.Plan) -> list[LabNode]:
     for node in live:
         node.wait()
     return live
+
+
+def _leave(lab: Laboratory, node: LabNode, owner: Owner) -> float:
+    """A node leaves in good order. Seconds until it is safe to stop it; then the others have all, at once."""
+    began = time.monotonic()
+    until(lambda: bool(owner.leave(node)["safe"]), _HEALED_WITHIN, f"{node} cannot leave")
+    seconds = time.monotonic() - began
+    node.stop()
+    node.gone = True
+    rest = [node for node in lab.nodes if not node.gone]
+    check.all_is_well(rest, owner.sites, REPLICAS, _AT_ONCE)
+    return seconds
