@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import base58
 import libipld
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -55,8 +57,12 @@ class Record(NamedTuple):
 def parse_name(text: str) -> bytes:
     """A name (CIDv1, libp2p-key) from its text: CID, or multihash in base58 as peer ids are. BadInput."""
     if text.startswith(("Qm", "1")):
-        binary = cids._from_base58(text)
-        return cids.validate(b"\x01\x72" + binary)
+        if not text.isalnum() or len(text) > 2 * cids.MAX_CID:  # base58 would skip blanks
+            raise BadInput("Not the multihash of a key")
+        try:
+            return cids.validate(b"\x01\x72" + base58.b58decode(text))
+        except ValueError as error:
+            raise BadInput(f"Not the multihash of a key: {error}") from error
     binary = cids.parse(text)
     if cids.codec(binary) not in (cids.LIBP2P_KEY, cids.DAG_PB):
         raise BadInput("The CID is not one of a key")
@@ -71,6 +77,15 @@ def name_text(name: bytes) -> str:
 def verify(name: bytes, encoded: bytes, now: float | None = None) -> Record:
     """The record, if it is one of `name` and holds at `now` (Unix time). BadInput if malformed, Unprocessable
     if it is not what the key has signed, or no longer."""
+    record = _signed(name, encoded)
+    if record.until <= (time.time() if now is None else now):
+        raise Unprocessable("The IPNS record is no longer valid")
+    return record
+
+
+@lru_cache(maxsize=1024)
+def _signed(name: bytes, encoded: bytes) -> Record:
+    """What holds of a record at any time."""
     if len(encoded) > MAX_RECORD:
         raise BadInput(f"An IPNS record has {MAX_RECORD} bytes at most")
     fields = _fields(encoded)
@@ -86,13 +101,11 @@ def verify(name: bytes, encoded: bytes, now: float | None = None) -> Record:
                 raise Unprocessable(f"The IPNS record contradicts itself: {key}")
     if document["ValidityType"] != 0:
         raise Unprocessable("The IPNS record has a validity of an unknown kind")
-    until = _time(document["Validity"])
-    if until <= (time.time() if now is None else now):
-        raise Unprocessable("The IPNS record is no longer valid")
     try:
         value = document["Value"].decode()
     except UnicodeDecodeError as error:
         raise BadInput("The IPNS record's value is not UTF-8") from error
+    until = _time(document["Validity"])
     return Record(value, until, document["Sequence"], min(document["TTL"] // 10**9, _TTL_MOST), encoded)
 
 

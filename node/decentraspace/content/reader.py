@@ -20,6 +20,7 @@ MAX_TREE_DEPTH = 64  # levels of one file's tree or one HAMT
 MAX_SYMLINKS = 16
 MAX_PATH = 256  # segments, in a request and in a symlink's target
 MAX_STEPS = 1024  # segments walked for one request, those of symlinks included
+MAX_PENDING = 1_000_000  # links that are still to be followed
 MAX_FILE = 1 << 53  # bytes; what every client can count
 
 
@@ -275,9 +276,11 @@ def file_blocks(
 
 
 def walk_all(get: GetBlock, root: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """As `walk`, but each block as often as it is linked to."""
+    """As `walk`, but each block as often as it is linked to. Unprocessable where that would fill the memory."""
     stack = [root]
     while stack:
+        if len(stack) > MAX_PENDING:
+            raise Unprocessable(f"The content has more than {MAX_PENDING} blocks side by side")
         cid = stack.pop()
         block = _load(get, cid)
         if cids.identity_data(cid) is None:

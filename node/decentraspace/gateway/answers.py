@@ -11,7 +11,7 @@ from decentraspace.errors import BadInput, Blocked, DecentraSpaceError, NotFound
 from decentraspace.gateway import formats, native, negotiate, tarball, trustless
 from decentraspace.gateway.formats import Request
 from decentraspace.gateway.names import Names
-from decentraspace.gateway.page import CORS, Page
+from decentraspace.gateway.page import CORS, Page, site_mode
 from decentraspace.gateway.request import Target, refusal
 from decentraspace.gateway.sending import Sender
 from decentraspace.gateway.supply import Supply
@@ -76,7 +76,10 @@ class Answers:
         protocol: Any,
         method: str,
     ) -> None:
-        page = native.page(cid, block, trail, target.path, target.mode, request)
+        # In a thread: a preview takes a while.
+        page = await self._supply.patiently(
+            target.root, lambda: native.page(cid, block, trail, target.path, target.mode, request)
+        )
         asked = headers.get("range") if method == "GET" else None
         await self._sender.answer(target, page, asked, headers, protocol, method)
 
@@ -97,8 +100,8 @@ class Answers:
             ),
         ]
         page = Page(200, answer, record.encoded, etag, len(record.encoded))
-        nobody = Target("", b"", "", None)  # type: ignore[arg-type]  # only its site is looked at
-        await self._sender.answer(nobody, page, None, headers, protocol, method)
+        target = Target("", b"", "", site_mode(False))  # nobody's
+        await self._sender.answer(target, page, None, headers, protocol, method)
 
     async def _find(self, target: Target, request: Request) -> tuple[Resolved, bytes]:
         """What the path leads to, and its block unless a stream of it is wanted."""

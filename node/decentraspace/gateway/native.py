@@ -21,6 +21,7 @@ from decentraspace.gateway.request import refusal
 _CODECS = {cids.DAG_JSON: "dag-json", cids.DAG_CBOR: "dag-cbor", cids.JSON: "json", cids.CBOR: "cbor"}
 _DOCUMENTS = frozenset({"dag-json", "dag-cbor"})
 _LINKS_MOST = 10_000
+_PREVIEW_MOST = 256 * 1024  # bytes of a block
 
 
 def fits(cid: bytes, form: str) -> bool:
@@ -48,7 +49,7 @@ def page(cid: bytes, block: bytes, trail: tuple[bytes, ...], path: str, mode: Mo
             "Not in this form",
             f"The content is written in {codec or 'UnixFS'}, which is not converted to {request.form}.",
         )
-    if request.html and not request.form and codec in _DOCUMENTS:
+    if request.html and not request.form and codec in _DOCUMENTS and len(block) <= _PREVIEW_MOST:
         body = _preview(cid, block)
         etag = f'"DagIndex-1_CID-{name}"'
         kind = [("content-type", "text/html; charset=utf-8"), ("cache-control", mode.cache_made_here)]

@@ -103,6 +103,8 @@ class Router:
             before_name = host_name(before)
             if before_name and self._is_ours(before_name):
                 host, name = before, before_name
+        if name in self.settings.dnslink:
+            return await self._by_dnslink(name, path, scope)
         if name.endswith(self._suffix):
             label = name[: -len(self._suffix)]
             content, dot, space = label.rpartition(".")
@@ -111,8 +113,6 @@ class Router:
             if dot and space == "ipns":
                 return await self._by_name(content, host, path, scope)
             return await self._by_label(label, path)
-        if name in self.settings.dnslink:
-            return await self._by_dnslink(name, path, scope)
         if path.startswith("/ipfs/"):
             return await self._by_path(name, host, path, scope)
         if path.startswith("/ipns/"):

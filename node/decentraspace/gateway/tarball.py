@@ -12,7 +12,7 @@ from decentraspace.content.reader import GetBlock, Stat
 from decentraspace.errors import Unprocessable
 
 _BLOCK = 512  # bytes
-MAX_DEPTH = 256  # folders within folders
+MAX_DEPTH = 64  # folders within folders
 
 # No header of a member: whoever unpacks sees that the rest did not come.
 BROKEN_OFF = b"\xff" * _BLOCK

@@ -129,7 +129,7 @@ class Gateway:
         elif page.native:
             await self.answers.document(target, request, page, headers, protocol, method)
         else:
-            page = _for_this_request(page, request, query)
+            page = _for_this_request(page, request, target.path, query)
             await self.sender.answer(target, page, asked, headers, protocol, method)
 
 
@@ -144,15 +144,15 @@ def _wanted(query: str, accept: str, *, site: bool) -> formats.Request:
         raise refusal(400, "Bad request", str(error)) from error
 
 
-def _for_this_request(page: Page, request: formats.Request, query: str) -> Page:
+def _for_this_request(page: Page, request: formats.Request, path: str, query: str) -> Page:
     """What the query changes of a prepared page."""
     if page.location:
         return page._replace(location=negotiate.with_query(page.location, query))
     if page.status == 200 and (request.filename or request.download):
         save = "attachment" if request.download else "inline"
-        filename = request.filename or page.etag.strip('"')
-        header = ("content-disposition", formats.disposition(save, filename))
-        return page._replace(headers=[*page.headers, header])
+        filename = request.filename or path.rpartition("/")[2] or page.etag.strip('"')
+        headers = dict(page.headers) | {"content-disposition": formats.disposition(save, filename)}
+        return page._replace(headers=list(headers.items()))
     return page
 
 
