@@ -138,7 +138,7 @@ async def test_all_channels_count_towards_what_the_tier_stores(world: World) -> 
         entry = world.store({"file": channel.encode() * 5000})
         await world.hosting.deploy(world.owner, world.sign(entry, channel=channel))
     entry = world.store({"file": b"two" * 20_000})
-    with pytest.raises(PaymentRequired, match="stores 100.0 kB"):
+    with pytest.raises(PaymentRequired, match=r"stores 100\.0 kB"):
         await world.hosting.deploy(world.owner, world.sign(entry, channel="two"))
 
 
