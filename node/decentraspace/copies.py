@@ -40,6 +40,7 @@ _SLOW, _SLOW_DEADLINE = 2, 600.0
 _RETRY_FIRST, _RETRY_MOST = 0.25, 3600.0  # seconds between attempts to copy a site
 _BUSY = 5.0  # seconds until a sponsor's next site is tried
 _WITNESS_FIRST, _WITNESS_MOST = 2.0, 3600.0  # seconds between receipts of one site
+_WITNESSES_MOST = 10_000  # sites remembered
 _PAGE = 500  # channels looked at at once
 _VERIFIED = 20  # versions whose blocks are counted after each look
 
@@ -88,8 +89,12 @@ class Copies:
 
     def witnessed(self, site_id: str) -> None:
         """Another node has signed a receipt for a version of that site."""
-        due, delay = self._witnesses.get(site_id, (0.0, _WITNESS_FIRST))
-        if due == 0.0:
+        due, delay = self._witnesses.pop(site_id, (0.0, _WITNESS_FIRST))
+        if due > 0.0:
+            self._witnesses[site_id] = (due, delay)
+        else:
+            if len(self._witnesses) >= _WITNESSES_MOST:
+                del self._witnesses[next(iter(self._witnesses))]
             self._witnesses[site_id] = (trio.current_time() + delay, min(delay * 4, _WITNESS_MOST))
 
     async def _witness_loop(self) -> None:
@@ -139,13 +144,14 @@ class Copies:
             except DecentraSpaceError as error:
                 log.error("site_not_mended", site=head.site_id, reason=str(error))
                 async with self.holdings.lock(head.site_id):
-                    await self.holdings.take_back(head.site_id, head.channel)
+                    if await self._is_newest(head):
+                        await self.holdings.take_back(head.site_id, head.channel)
             else:
                 self.enqueue(head.site_id, head.channel)  # the receipt is given again
 
     def _sample(self, most: int) -> list[SiteHead]:
-        heads = [head for head in self.records.all_heads() if self.holdings.holds(head.cid)]
-        return random.sample(heads, min(most, len(heads)))
+        held = self.holdings.all()
+        return self.records.versions(random.sample(held, min(most, len(held))))
 
     def _page(self, after: str) -> list[SiteHead]:
         """Some channels of the sites after one; all channels of a site are in one page."""

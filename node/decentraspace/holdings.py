@@ -84,6 +84,10 @@ class Holdings:
         """Whether the whole DAG of that version (record CID) is here and pinned."""
         return manifest in self._held
 
+    def all(self) -> list[bytes]:
+        """Manifests (record CIDs) of the versions held."""
+        return list(self._held)
+
     def lock(self, site_id: str) -> AbstractAsyncContextManager[None]:
         """Held by whoever changes that site here."""
         if len(self._locks) > _SITE_LOCKS_MOST:
