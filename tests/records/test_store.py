@@ -398,3 +398,23 @@ def test_a_refused_record_leaves_nothing_behind(store: RecordStore) -> None:
     refusal(store, take(site(), NODE, NOW), now=T0 + 9 * DAY)
     assert store.ids() == store.all_heads() == []
     assert store.counts() == {}
+
+
+def test_announced_nodes_are_those_on_disk_however_they_came(store: RecordStore) -> None:
+    def told() -> dict[bytes, str]:
+        return {node.key: node.body.name for node in store.nodes(NOW)}
+
+    assert told() == {}
+    for number, (node, name) in enumerate([(NODE, "a"), (OTHER, "b"), (NODE, "c"), (NODE, "older")]):
+        seq = NOW + (number if name != "older" else -1)
+        record = make_announcement(node, name=name, seq=seq, created=NOW)
+        store.add(take(record, node, NOW), now=NOW)
+    assert told() == {NODE.public: "c", OTHER.public: "b"}
+    batch = [
+        take(make_announcement(OTHER, name=name, seq=NOW + 10 + n, created=NOW), OTHER, NOW)
+        for n, name in enumerate("xy")
+    ]
+    store.add_many(batch, now=NOW)
+    assert told() == {NODE.public: "c", OTHER.public: "y"}
+    store._nodes = None  # as after a restart
+    assert told() == {NODE.public: "c", OTHER.public: "y"}

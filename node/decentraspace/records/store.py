@@ -120,7 +120,8 @@ class RecordStore:
         self.rules = rules
         self._lock = threading.RLock()
         self._db = open_database(path, MIGRATIONS)
-        self._nodes: list[Statement] | None = None
+        self._nodes: dict[bytes, Statement] | None = None  # by key, once somebody asked
+        self._announced: list[Statement] = []  # in the transaction under way
         self._tree: Tree | None = None  # of the records' hashes, once somebody asked
         self._added: list[bytes] = []  # CIDs, in the transaction under way
         self._removed: list[bytes] = []
@@ -135,11 +136,13 @@ class RecordStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._added, self._removed = [], []
+            self._added, self._removed, self._announced = [], [], []
             with transaction(self._db):
                 yield self._db
             if self._tree is not None:
                 self._tree = self._tree.changed(map(_hash, self._added), map(_hash, self._removed))
+            if self._nodes is not None:
+                self._nodes.update((said.key, said) for said in self._announced)
 
     # -- taking records
 
@@ -254,7 +257,7 @@ class RecordStore:
         else:
             self._replace_statement(db, record, body)
             if isinstance(body, NodeAnnouncement):
-                self._nodes = None
+                self._announced.append(Statement(record.cid, record.key, body, envelope.record))
         heads, removed = [], []
         for site, channel in settled.changed:
             head = self.head(site, channel)
@@ -394,11 +397,11 @@ class RecordStore:
 
     def nodes(self, now: int) -> list[Statement]:
         """Announcements of the last 24 hours."""
-        # Asked for whenever content is looked for, and changed every few minutes at most.
+        # Asked for whenever content is looked for: decoding all of them each time would cost too much.
         with self._lock:
             if self._nodes is None:
-                self._nodes = self._statements("statements.kind = 'node'")
-            found = self._nodes
+                self._nodes = {said.key: said for said in self._statements("statements.kind = 'node'")}
+            found = list(self._nodes.values())
         return [s for s in found if s.body.created >= now - _NODE_LIFETIME]
 
     def announcement_of(self, key: bytes) -> NodeAnnouncement | None:
