@@ -169,6 +169,15 @@ class HostingConfig:
     release_after: float = _setting(
         600.0, "Seconds that enough others must hold a site before a spare copy is let go.", 0.0, _YEAR
     )
+    challenge_every: float = _setting(
+        60.0, "Seconds between spot checks of other nodes' copies, one block each.", 0.1, _YEAR
+    )
+    refute_after: float = _setting(
+        600.0,
+        "Seconds over which a node must fail all spot checks, three at least, not to count as a holder.",
+        0.0,
+        _YEAR,
+    )
     keep_versions: int = _setting(20, "Versions of a site kept for rollback.", 1, MOST)
     max_site_bytes: int = _setting(
         1 * GIB, "Bytes of a site that another node took and this one copies.", 0, MOST

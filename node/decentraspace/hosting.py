@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from decentraspace.challenges import Challenges
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content import reader
@@ -97,6 +98,8 @@ class Hosting:
         self.copies = Copies(config, blocks, records, self.holdings, self.shares, fetcher, emit)
         self.copies.on_blocked = self.moderation.taint
         self.moderation.enforce = partial(enforce, self.moderation, self.holdings, self.copies)
+        self.challenges = Challenges(config, key.public, records, blocks, self.holdings)
+        self.shares.refuted = self.challenges.refuted
         self.leaving = Leaving(records, self.shares, self.holdings)
         self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
@@ -106,6 +109,7 @@ class Hosting:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
             nursery.start_soon(self.holdings.run)
+            nursery.start_soon(self.challenges.run)
             await self.moderation.load()  # before anything is copied or served
             await nursery.start(self.copies.run)
             await nursery.start(self.moderation.run)
@@ -347,11 +351,17 @@ class Hosting:
                     "bytes": r.body.size,
                     "created": rfc3339(r.body.created),
                     "receipt": cids.to_text(r.cid),
+                    "checked": self._checked(r),
                 }
                 for r in receipts
             ],
             "channels": await trio.to_thread.run_sync(self.records.channels, site_id),
         }
+
+    def _checked(self, receipt: Statement) -> str | None:
+        """When that node last proved to this one that it holds what it signed for."""
+        at = self.challenges.checked(receipt.key, receipt.body.root)
+        return None if at is None else rfc3339(int(at))
 
 
 def describe_head(head: SiteHead) -> dict[str, Any]:

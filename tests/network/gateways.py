@@ -69,6 +69,7 @@ class Request:
     host: str
     stream: trio.SocketStream
     gateway: Gateway
+    headers: dict[str, str]  # names in lower case
 
     async def write(self, data: bytes) -> None:
         await self.stream.send_all(data)
@@ -134,12 +135,11 @@ class Gateway:
                 head, _, buffer = buffer.partition(b"\r\n\r\n")
                 lines = head.decode().split("\r\n")
                 parts = urlsplit(lines[0].split(" ")[1])
-                headers = dict(line.split(": ", 1) for line in lines[1:])
+                headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}
                 cid = cids.parse(parts.path.removeprefix("/ipfs/"))
                 form = parse_qs(parts.query)["format"][0]
                 self.asked.append((cid, form))
-                host = {k.lower(): v for k, v in headers.items()}["host"]
-                await self.answer(Request(cid, form, host, stream, self))
+                await self.answer(Request(cid, form, headers["host"], stream, self, headers))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 

@@ -154,6 +154,9 @@ class Holder:
     bytes: int = attr("Bytes of all blocks.")
     created: datetime = attr("When it held them.")
     receipt: str = attr("CID of its receipt.")
+    checked: datetime | None = attr(
+        "When it last passed a spot check of this node's: gave a random block of it from its own disk.", None
+    )
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,13 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         site, query.channel, query.limit + 1, seq=query.seq, below=_below(query.cursor)
     )
     holders = [
-        Holder(h["peer_id"], h["bytes"], datetime.fromisoformat(h["created"]), h["receipt"])
+        Holder(
+            h["peer_id"],
+            h["bytes"],
+            datetime.fromisoformat(h["created"]),
+            h["receipt"],
+            datetime.fromisoformat(h["checked"]) if h["checked"] else None,
+        )
         for h in found["holders"]
     ]
     return SiteAnswer(

@@ -105,7 +105,11 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         *(f"  {kind:8} {address}" for kind, address in found["urls"].items()),
         "",
         f"Held whole by {len(found['holders'])} node(s):",
-        *(f"  {h['peer_id']}  since {h['created']}" for h in found["holders"]),
+        *(
+            f"  {h['peer_id']}  since {h['created']}"
+            + (f"  checked {h['checked']}" if h.get("checked") else "")
+            for h in found["holders"]
+        ),
         "",
         "Versions:",
         *(

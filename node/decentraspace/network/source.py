@@ -30,7 +30,11 @@ class Provider(NamedTuple):
 
 
 class ProviderFailed(Exception):
-    """The next one may do better."""
+    """The next one may do better. `status`: what it answered by HTTP, 0 when it did not."""
+
+    def __init__(self, reason: str = "", *, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 @asynccontextmanager
@@ -60,22 +64,28 @@ class Source:
         self._base, self._client, self._addresses, self._stall = base, client, addresses, stall
 
     @asynccontextmanager
-    async def get(self, cid: bytes, form: str, accept: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of its answer, in chunks, each within the stall limit. ProviderFailed."""
+    async def get(
+        self, cid: bytes, form: str, accept: str, *, if_cached: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of its answer, in chunks, each within the stall limit. `if_cached`: only if it has it by
+        itself. ProviderFailed."""
         try:
-            response = await self._response(cid, form, accept)
+            response = await self._response(cid, form, accept, if_cached)
             try:
                 if response.status_code != 200:
-                    raise ProviderFailed(f"it answers {response.status_code}")
+                    status = response.status_code
+                    raise ProviderFailed(f"it answers {status}", status=status)
                 yield response.aiter_raw()
             finally:
                 await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, trio.TooSlowError) as error:
             raise ProviderFailed(repr(error)) from error
 
-    async def _response(self, cid: bytes, form: str, accept: str) -> httpx.Response:
+    async def _response(self, cid: bytes, form: str, accept: str, if_cached: bool) -> httpx.Response:
         url = httpx.URL(f"{self._base}/ipfs/{cids.to_text(cid)}", params={"format": form})
         headers = {"Host": url.netloc.decode(), "Accept": accept, "Accept-Encoding": "identity"}
+        if if_cached:
+            headers["Cache-Control"] = "only-if-cached"
         while True:
             # To the address that was checked, not to what its name may mean by now.
             request = self._client.build_request(

@@ -31,7 +31,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "network": {"mdns": False, "allow_private": True, "sync_interval": 2.0},
     "gateway": {"workers": 1, "fetch_timeout": 10.0, "cache_mb": 0},
     "storage": {"gc_interval": 2.0, "gc_grace": 30.0},
-    "hosting": {"check_every": 1.0, "live_for": 12, "release_after": 3.0},
+    "hosting": {
+        "check_every": 1.0,
+        "live_for": 12,
+        "release_after": 3.0,
+        "challenge_every": 0.5,
+        "refute_after": 4.0,
+    },
     "limits": {"free_sites": 1000},
     "log": {"format": "json"},
 }

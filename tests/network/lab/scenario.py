@@ -41,8 +41,11 @@ class Report:
 
     def __str__(self) -> str:
         gone = f", node{self.lost} never came back" if self.lost is not None else ""
+        left = f", one left within {self.left:.1f} s" if self.left is not None else ""
         done = (
-            f"healed in {self.healed:.1f} s" if not self.failures else "FAILED: " + "; ".join(self.failures)
+            f"healed in {self.healed:.1f} s{left}"
+            if not self.failures
+            else "FAILED: " + "; ".join(self.failures)
         )
         return (
             f"seed {self.seed}: {self.nodes} nodes ({self.network}), {self.faults} faults{gone}, {self.sites} sites, "
