@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
+from contextlib import AbstractContextManager
+from typing import Any
 
 from decentraspace.records.chains import standing_against
 
@@ -15,7 +16,7 @@ _EVERYWHERE = "*"
 class RevokedKeys:
     """Of one record store, whose connection and lock it uses."""
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
+    def __init__(self, db: sqlite3.Connection, lock: AbstractContextManager[Any]) -> None:
         self._db, self._lock = db, lock
         self._newest: dict[tuple[bytes, bytes, str], int] = {}
 

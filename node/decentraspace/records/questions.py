@@ -1,0 +1,237 @@
+"""What can be asked of the records a node has accepted: versions, heads, statements of nodes, records.
+
+Every answer is what the last finished transaction left. Blocking and thread-safe.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from decentraspace.content import cid as cids
+from decentraspace.database import reading
+from decentraspace.identity.keys import peer_id_of
+from decentraspace.records import codec
+from decentraspace.records.schema import PRODUCTION, NodeAnnouncement
+from decentraspace.records.state import Version, equivocations
+
+FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
+
+
+class SiteHead(NamedTuple):
+    """A version of a site. `refused`: why it does not count, None if it does; `key`: who signed it."""
+
+    site_id: str
+    channel: str
+    label: str
+    owner: bytes
+    seq: int
+    root: bytes
+    cid: bytes
+    prev: bytes | None
+    created: int
+    size: int
+    flags: int
+    refused: str | None = None
+    key: bytes = b""
+
+    @property
+    def host_label(self) -> str:
+        """The first part of the site's host name."""
+        return f"{self.label}--{self.site_id}"
+
+
+class Statement(NamedTuple):
+    """A record of a node. `body` is a NodeAnnouncement or a Receipt."""
+
+    cid: bytes
+    key: bytes
+    body: Any
+    record: bytes
+
+    @property
+    def peer_id(self) -> str:
+        return peer_id_of(self.key)
+
+
+_COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused, key"
+
+
+class Questions:
+    """Over an open database, one thread at a time."""
+
+    def __init__(self, db: sqlite3.Connection, lock: AbstractContextManager[Any]) -> None:
+        self._db, self._lock = db, lock
+
+    def _all(self, query: str, *arguments: Any) -> list[Any]:
+        with self._lock, reading():
+            return self._db.execute(query, arguments).fetchall()
+
+    def head(self, site_id: str, channel: str = PRODUCTION) -> SiteHead | None:
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM versions WHERE cid = (SELECT cid FROM heads WHERE site = ? AND channel = ?)",  # noqa: S608
+            site_id,
+            channel,
+        )
+        return SiteHead(*rows[0]) if rows else None
+
+    def history(
+        self,
+        site_id: str,
+        channel: str = PRODUCTION,
+        limit: int = 1000,
+        *,
+        seq: int | None = None,
+        below: tuple[int, bytes] | None = None,
+    ) -> list[SiteHead]:
+        """Versions known, newest number first, refused ones included (`refused` says why); -1: all.
+
+        `seq`: only those of this number, of which there may be several. `below`: those behind this number
+        and record CID; with an empty CID, from this number on.
+        """
+        condition = ""
+        arguments: list[int | bytes] = []
+        if seq is not None:
+            condition = "AND seq = ? "
+            arguments = [seq]
+        if below is not None:
+            condition += "AND seq <= ? AND (seq < ? OR cid > ?) "
+            arguments += [below[0], *below]
+        return [
+            SiteHead(*row)
+            for row in self._all(
+                f"SELECT {_COLUMNS} FROM versions WHERE site = ? AND channel = ? {condition}"  # noqa: S608
+                "ORDER BY seq DESC, cid LIMIT ?",
+                site_id,
+                channel,
+                *arguments,
+                limit,
+            )
+        ]
+
+    def delegated_at(self, owner: bytes, key: bytes) -> int | None:
+        """When the newest delegation was issued under which `key` signed a version known here."""
+        found: int | None = self._all(
+            "SELECT MAX(issued_at) FROM versions WHERE owner = ? AND key = ?", owner, key
+        )[0][0]
+        return found
+
+    def versions(self, manifests: Sequence[bytes]) -> list[SiteHead]:
+        """Those of these record CIDs that are versions known here."""
+        found = [
+            self._all(f"SELECT {_COLUMNS} FROM versions WHERE cid = ?", cid)  # noqa: S608
+            for cid in manifests
+        ]
+        return [SiteHead(*rows[0]) for rows in found if rows]
+
+    def is_named(self, root: bytes) -> bool:
+        """Whether a version of a site that counts has this root."""
+        return bool(self._all("SELECT 1 FROM versions WHERE root = ? AND refused IS NULL LIMIT 1", root))
+
+    def sites(self, owner: bytes | None = None, *, after: str = "", limit: int = 1000) -> list[SiteHead]:
+        """Heads of production and preview channels, by site id; `after` is the last site id of the page before."""
+        condition = "AND heads.owner = ?" if owner is not None else ""
+        arguments = [after, *([owner] if owner is not None else []), limit]
+        columns = ", ".join("versions." + name for name in _COLUMNS.split(", "))
+        return [
+            SiteHead(*row)
+            for row in self._all(
+                f"SELECT {columns} FROM heads JOIN versions USING (cid) WHERE heads.site > ? {condition} "  # noqa: S608
+                "ORDER BY heads.site, heads.channel LIMIT ?",
+                *arguments,
+            )
+        ]
+
+    def all_heads(self) -> list[SiteHead]:
+        return self.sites(limit=-1)
+
+    def channels(self, site_id: str) -> list[str]:
+        return [
+            row[0] for row in self._all("SELECT channel FROM heads WHERE site = ? ORDER BY channel", site_id)
+        ]
+
+    def equivocations(self, site_id: str) -> list[tuple[bytes, bytes]]:
+        """Evidence: pairs of manifests (CIDs) of a channel that one key signed with one number."""
+        rows = self._all(
+            "SELECT channel, cid, seq, prev, key, issued_at FROM versions AS v WHERE site = ?1 AND EXISTS ("
+            "SELECT 1 FROM versions AS w WHERE w.site = ?1 AND w.channel = v.channel AND w.seq = v.seq "
+            "AND w.key = v.key AND w.cid != v.cid)",
+            site_id,
+        )
+        channels: dict[str, list[Version]] = {}
+        for channel, *version in rows:
+            channels.setdefault(channel, []).append(Version(*version))
+        return sorted(pair for versions in channels.values() for pair in equivocations(versions))
+
+    def announcement_of(self, key: bytes) -> NodeAnnouncement | None:
+        """What that node said of itself last, however long ago."""
+        found = self._statements("statements.kind = 'node' AND statements.key = ?", key)
+        return found[0].body if found else None
+
+    def sponsors_of(self, root: bytes, limit: int = 8) -> list[bytes]:
+        """Keys of the nodes that took in the newest versions with this root: they had all of it then."""
+        rows = self._all(
+            "SELECT envelope FROM versions JOIN records USING (cid) WHERE root = ? AND refused IS NULL "
+            "ORDER BY versions.created DESC LIMIT ?",
+            root,
+            limit,
+        )
+        return [codec.decode_envelope(row[0]).sponsor for row in rows]
+
+    def receipts(self, root: bytes) -> list[Statement]:
+        """Receipts of nodes that hold all of `root`, one of each node."""
+        found = self._statements("statements.kind = 'receipt' AND statements.root = ?", root)
+        return list({statement.key: statement for statement in found}.values())
+
+    def receipt_of(self, key: bytes, site_id: str, channel: str) -> Statement | None:
+        """What that node said last about a channel."""
+        about = f"{site_id}/{channel}".encode()
+        found = self._statements(
+            "statements.kind = 'receipt' AND statements.key = ? AND about = ?", key, about
+        )
+        return found[0] if found else None
+
+    def _statements(self, condition: str, *arguments: Any) -> list[Statement]:
+        rows = self._all(
+            "SELECT statements.cid, statements.key, envelope FROM statements JOIN records USING (cid) "  # noqa: S608
+            f"WHERE {condition} ORDER BY statements.key",
+            *arguments,
+        )
+        result = []
+        for cid, key, envelope in rows:
+            record = codec.decode_envelope(envelope).record
+            result.append(Statement(cid, key, codec.decode_record(record).body, record))
+        return result
+
+    def ids(self) -> list[bytes]:
+        """CIDs of all records, sorted."""
+        return [row[0] for row in self._all("SELECT cid FROM records ORDER BY cid")]
+
+    def envelopes(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Those that are here, in the order asked."""
+        with self._lock, reading():
+            found = [
+                self._db.execute("SELECT envelope FROM records WHERE cid = ?", (i,)).fetchone() for i in ids
+            ]
+        return [row[0] for row in found if row]
+
+    def record(self, cid: bytes) -> bytes | None:
+        """A record block by its CID."""
+        found = self.envelopes([cids.validate(cid)])
+        return codec.decode_envelope(found[0]).record if found else None
+
+    def seen(self, cid: bytes) -> int | None:
+        """When this node stored a record, in Unix seconds."""
+        rows = self._all("SELECT seen FROM records WHERE cid = ?", cid)
+        return int(rows[0][0]) if rows else None
+
+    def sponsor(self, cid: bytes) -> bytes | None:
+        """The key of the node that took a record in."""
+        found = self.envelopes([cid])
+        return codec.decode_envelope(found[0]).sponsor if found else None
+
+    def counts(self) -> dict[str, int]:
+        """Records by kind."""
+        return dict(self._all("SELECT kind, COUNT(*) FROM records GROUP BY kind"))
