@@ -37,21 +37,21 @@ class Announcer:
     ) -> None:
         self._config, self._key, self._records = config, key, records
         self._announce, self._addresses, self._willing = announce, addresses, willing
-        self._wanted = trio.Event()
+        self._lock = trio.Lock()
         # Others forget a node that is silent for hosting.live_for; one announcement may be lost on the way.
         self.every = min(_MOST, config.hosting.live_for / 3)
 
-    def soon(self) -> None:
-        """Something has changed: announce it now."""
-        self._wanted.set()
+    async def now(self) -> None:
+        """Something has changed: announce it. Raises what storing the announcement raises."""
+        async with self._lock:  # so that each has a number of its own
+            await self._announce(await trio.to_thread.run_sync(self.announcement))
 
     async def run(self) -> None:
         """Until cancelled. A failure, such as a full disk, is tried again: the node serves meanwhile."""
         delay = retry = min(_RETRY, self.every)
         while True:
-            self._wanted = trio.Event()
             try:
-                await self._announce(await trio.to_thread.run_sync(self.announcement))
+                await self.now()
             except Exception as error:
                 known = isinstance(error, DecentraSpaceError)
                 log.warning(
@@ -63,8 +63,7 @@ class Announcer:
                 wait, delay = delay, min(delay * 2, self.every)
             else:
                 wait, delay = self.every, retry
-            with trio.move_on_after(wait):
-                await self._wanted.wait()
+            await trio.sleep(wait)
 
     def announcement(self) -> NodeAnnouncement:
         """What is to be said now. Its number is higher than that of all before, also when the clock was set

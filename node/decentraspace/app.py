@@ -108,7 +108,7 @@ class Node:
                 self.network.addresses,
                 lambda: self.hosting.shares.willing,
             )
-            self.hosting.leaving.on_change = self._announcer.soon
+            self.hosting.leaving.on_change = self._announcer.now
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+from decentraspace.errors import QuotaExceeded
 from decentraspace.identity.keys import NodeKey
 from tests.api.small_node import Person, SmallNode
 from tests.api.test_hosting import block, deploy, upload
@@ -44,7 +45,13 @@ async def test_it_is_safe_to_stop_when_enough_others_hold_everything(
     assert (before["leaving"], before["safe"], before["sites"], before["waiting"]) == (False, False, 1, 1)
 
     changes = []
-    node.hosting.leaving.on_change = lambda: changes.append(node.hosting.shares.willing)
+    now_is = [0.0]
+
+    async def announce() -> None:
+        changes.append(node.hosting.shares.willing)
+
+    node.hosting.leaving.on_change = announce
+    node.hosting.leaving.clock = lambda: now_is[0]
     for _ in range(2):
         began = await client.post("/node/leave/", headers=admin.headers)
         assert began.status_code == 200, began.text
@@ -64,6 +71,9 @@ async def test_it_is_safe_to_stop_when_enough_others_hold_everything(
 
     keys = [NodeKey.generate() for _ in range(3)]
     await trio.to_thread.run_sync(others_hold, node, keys[:2])
+    found = (await client.get("/node/leave/", headers=admin.headers)).json()
+    assert (found["safe"], found["waiting"]) == (False, 0), "the others may not have heard of it"
+    now_is[0] = 60.0
     assert (await client.get("/node/leave/", headers=admin.headers)).json()["safe"] is True
     now = int(time.time())
     node.records.add(take(make_announcement(keys[2], node.rules, created=now), keys[2], now), now=now)
@@ -87,3 +97,22 @@ async def test_only_administrators_decide(client: httpx.AsyncClient, person: Per
     for call in (client.get, client.post, client.delete):
         assert (await call("/node/leave/", headers=person.headers)).status_code == 403
         assert (await call("/node/leave/")).status_code == 401
+
+
+async def test_a_leave_that_could_not_be_announced_is_announced_by_repeating_it(
+    client: httpx.AsyncClient, node: SmallNode, admin: Person
+) -> None:
+    announced = []
+
+    async def announce() -> None:
+        announced.append(node.hosting.shares.willing)
+        if len(announced) == 1:
+            raise QuotaExceeded("no room")
+
+    node.hosting.leaving.on_change = announce
+    assert (await client.post("/node/leave/", headers=admin.headers)).status_code == 507
+    found = (await client.get("/node/leave/", headers=admin.headers)).json()
+    assert (found["leaving"], found["safe"]) == (True, False)
+    for _ in range(2):
+        assert (await client.post("/node/leave/", headers=admin.headers)).status_code == 200
+    assert announced == [False, False]

@@ -17,7 +17,7 @@ table = RouteTable()
 @dataclass(frozen=True)
 class LeaveAnswer:
     leaving: bool = attr("Whether this node is leaving.")
-    safe: bool = attr("Whether it is leaving and may be stopped: nothing waits.")
+    safe: bool = attr("Whether it may be stopped: the others have heard that it leaves, and nothing waits.")
     others: int = attr("Other nodes that take sites now.")
     sites: int = attr("Versions held here since the leave began, or now: of each channel the newest.")
     waiting: int = attr("Those of them that too few others hold.")
@@ -47,14 +47,14 @@ async def leave(call: Call) -> LeaveAnswer:
     From now on the node takes no deploys and no share of the network's sites. It goes on serving, and keeps
     what it holds until enough others hold it. Repeating it changes nothing; a restart takes it back.
     """
-    call.node.hosting.leaving.set(True)
+    await call.node.hosting.leaving.set(True)
     return await progress(call)
 
 
 @table.add("DELETE", "/node/leave/", **_FACTS)
 async def stay(call: Call) -> LeaveAnswer:
     """Stay after all (administrators)"""
-    call.node.hosting.leaving.set(False)
+    await call.node.hosting.leaving.set(False)
     return await progress(call)
 
 

@@ -65,6 +65,8 @@ def _wait(api: Any, found: dict[str, Any], quiet: bool) -> dict[str, Any]:
 def _text(found: dict[str, Any]) -> str:
     if found["safe"]:
         return f"Safe to stop: others hold all of {found['sites']} version(s)."
+    if not found["waiting"]:
+        return "Others hold all of it; they are told that this node leaves."
     if not found["others"]:
         return f"No other node takes sites: {found['waiting']} version(s) are held by this one alone."
     return (

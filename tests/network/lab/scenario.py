@@ -17,7 +17,7 @@ from tests.network.lab.tunnels import CALM, Namespace, NoNamespaces, Switch, Wea
 
 REPLICAS = 3
 _HEALED_WITHIN = 75.0  # seconds from the end of the last fault until all is as it should be
-_AT_ONCE = 8.0  # for receipts that are under way
+_AT_ONCE = 10.0  # for receipts that are under way
 _SITES_MOST = 8
 
 
