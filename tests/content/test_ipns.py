@@ -19,7 +19,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content import ipns
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.cid import varint
-from decentraspace.errors import BadInput, Unprocessable
+from decentraspace.errors import BadInput, QuotaExceeded, Unprocessable
 from tests.content.kubo import Kubo
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -199,6 +199,24 @@ def test_the_newest_is_kept(store: BlockStore) -> None:
     with pytest.raises(Unprocessable):
         names.put(NAME, signed(document(Sequence=99), key=Ed25519PrivateKey.generate()))
     assert ipns.NameStore(store).get(NAME) == found
+
+
+def test_names_that_ran_out_make_room(store: BlockStore) -> None:
+    names = ipns.NameStore(store, most=2)
+    soon = time.time() + 0.3
+    for until in (soon, SOON):
+        names.put(*ipns.create(Ed25519PrivateKey.generate(), VALUE, until=until, sequence=1))
+    third = ipns.create(Ed25519PrivateKey.generate(), VALUE, until=SOON, sequence=1)
+    if time.time() < soon:
+        with pytest.raises(QuotaExceeded):
+            names.put(*third)
+    while time.time() <= soon:
+        time.sleep(0.02)
+    names.put(*third)
+    assert names.get(third[0]) is not None
+    with pytest.raises(QuotaExceeded):
+        names.put(*ipns.create(Ed25519PrivateKey.generate(), VALUE, until=SOON, sequence=1))
+    names.put(third[0], third[1])  # what is known already needs no room
 
 
 def test_none_is_given_after_its_time(store: BlockStore) -> None:

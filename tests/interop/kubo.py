@@ -44,9 +44,11 @@ class Kubo:
 
 
 @asynccontextmanager
-async def kubo(folder: Path, routers: Sequence[str] = ()) -> AsyncIterator[Kubo]:
-    """A daemon that is ready. `routers`: base URLs whom it asks for providers; else it asks nobody. Skips the
-    test where there is no Kubo."""
+async def kubo(
+    folder: Path, routers: Sequence[str] = (), publishers: Sequence[str] = ()
+) -> AsyncIterator[Kubo]:
+    """A daemon that is ready. `routers`: base URLs whom it asks for providers; else it asks nobody.
+    `publishers`: whom it tells what its names stand for. Skips the test where there is no Kubo."""
     ipfs = find_kubo()
     require_real("Kubo (tests/interop/build_kubo.sh)", ipfs)
     assert ipfs is not None
@@ -54,6 +56,7 @@ async def kubo(folder: Path, routers: Sequence[str] = ()) -> AsyncIterator[Kubo]
     await made.run("init", "--profile=test")  # ports the OS chooses, loopback only, no bootstrap
     await made.run("config", "Routing.Type", "delegated" if routers else "none")
     await made.run("config", "--json", "Routing.DelegatedRouters", json.dumps(list(routers)))
+    await made.run("config", "--json", "Ipns.DelegatedPublishers", json.dumps(list(publishers)))
     await made.run("config", "--json", "Provide.Enabled", "false")
     log = folder / "log"
     with log.open("wb") as output:

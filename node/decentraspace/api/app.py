@@ -22,6 +22,7 @@ from decentraspace.api import (
     hosting,
     metrics,
     moderation,
+    names,
     network,
     openapi,
     resumable,
@@ -59,6 +60,7 @@ GROUPS = (
     network.table,
     leaving_table,
     delegated.table,
+    names.table,
     system.table,
 )
 _PLUGIN_BODY = 1024 * 1024  # bytes

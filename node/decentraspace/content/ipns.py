@@ -24,9 +24,10 @@ from decentraspace.content import cid as cids
 from decentraspace.content import dagpb
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.cid import varint
-from decentraspace.errors import BadInput, Unprocessable
+from decentraspace.errors import BadInput, QuotaExceeded, Unprocessable
 
 MAX_RECORD = 10 * 1024  # bytes
+MAX_NAMES = 10_000  # kept by a node
 DEFAULT_TTL = 5 * 60  # seconds
 _PREFIX = b"ipns-signature:"
 _STORED = b"ipns:"
@@ -132,19 +133,44 @@ def create(
 
 
 class NameStore:
-    """The records this node has, the newest of each name, beside the blocks."""
+    """The records this node has, the newest of each name, beside the blocks; `most`: names kept."""
 
-    def __init__(self, store: BlockStore) -> None:
-        self._store = store
+    def __init__(self, store: BlockStore, most: int = MAX_NAMES) -> None:
+        self._store, self._most = store, most
 
     def put(self, name: bytes, encoded: bytes) -> Record:
-        """Durable when it returns; an older one than is here changes nothing. Errors as of `verify`."""
+        """Durable when it returns; an older one than is here changes nothing. Errors as of `verify`, and
+        QuotaExceeded where so many names are kept already."""
         record = verify(name, encoded)
+        key, meta = _STORED + cids.multihash(name), self._store.db["meta"]
         with self._store.write() as txn:
-            known = txn.get(_STORED + cids.multihash(name), db=self._store.db["meta"])
+            known = txn.get(key, db=meta)
+            if known is None:
+                self._make_room(txn)
             if known is None or _order(verify(name, bytes(known), 0)) < _order(record):
-                txn.put(_STORED + cids.multihash(name), encoded, db=self._store.db["meta"])
+                txn.put(key, encoded, db=meta)
         return record
+
+    def _make_room(self, txn: Any) -> None:
+        """For one more name: records that are no longer valid go."""
+        meta = self._store.db["meta"]
+        kept: list[tuple[bytes, bytes]] = []
+        with txn.cursor(db=meta) as cursor:
+            if cursor.set_range(_STORED):
+                for key, value in cursor:
+                    if not key.startswith(_STORED):
+                        break
+                    kept.append((bytes(key), bytes(value)))
+        if len(kept) < self._most:
+            return
+        gone = 0
+        for key, value in kept:
+            try:
+                verify(b"\x01\x72" + key.removeprefix(_STORED), value)
+            except Unprocessable:
+                gone += txn.delete(key, db=meta)
+        if not gone:
+            raise QuotaExceeded(f"This node keeps {self._most} names, and has as many")
 
     def get(self, name: bytes) -> Record | None:
         """None, too, for one that is no longer valid."""

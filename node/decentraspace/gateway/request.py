@@ -52,8 +52,8 @@ def refusal(status: int, title: str, detail: str, site: str = "", *, path: str =
 
 
 def moved(status: int, to: str, cache: str) -> Answered:
-    """To a place that depends on what a server in front says of the request."""
-    headers = [("cache-control", cache), ("vary", "X-Forwarded-Host, X-Forwarded-Proto")]
+    """To a place that depends on what a server in front says of the request; other forms stay where they are."""
+    headers = [("cache-control", cache), ("vary", "Accept, X-Forwarded-Host, X-Forwarded-Proto")]
     return Answered(Page(status, headers, b"", location=to))
 
 
