@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 
+import base58
 import libipld
 import pytest
 
@@ -201,6 +202,21 @@ def test_duplicates_are_given_to_those_who_ask(relay: Served) -> None:
         assert relay.by_path(root, f"/?format=car&{wrong}").status == 400
     carried = b"\x01\x55\x00\x05hello"
     assert unpacked(relay.by_path(carried, "/?format=car&car-dups=y")) == []
+
+
+def test_cids_of_version_0_are_given_as_they_are_linked(relay: Served) -> None:
+    """To those who ask under one: they look for blocks by the very bytes of a link."""
+    inner = put(relay, cids.DAG_PB, dagpb.encode([], unixfs.encode_file(0, [])))
+    leaf = put(relay, cids.RAW, LEAF)
+    links = [Link(cids.multihash(inner), "a", 1), Link(leaf, "b", 1)]
+    root = put(relay, cids.DAG_PB, dagpb.encode(links, unixfs.DIRECTORY))
+    old = base58.b58encode(cids.multihash(root)).decode()
+    body = relay.get(f"127.0.0.1:{relay.port}", f"/ipfs/{old}?format=car").body
+    written = [cids.multihash(root), cids.multihash(inner), leaf]
+    blocks = [relay.node.blocks.get_or_raise(cid) for cid in (root, inner, leaf)]
+    assert body == car.encode([written[0]], list(zip(written, blocks, strict=True)))
+    assert unpacked(relay.by_path(root, "?format=car")) == [root, inner, leaf]
+    assert relay.by_path(root, "?format=car").body != body
 
 
 def test_parts_of_blocks_and_of_files_with_holes(relay: Served) -> None:

@@ -141,6 +141,17 @@ def find(block: bytes, name: str) -> bytes | None:
     return None
 
 
+def old_links(block: bytes) -> set[bytes]:
+    """The CIDs that a block links to as version 0, in the form of version 1 that they have here."""
+    old = set()
+    for key, start, stop in _sections(block):
+        if key == _LINKS:
+            hashes = [field for number, _, field in fields(block[start:stop]) if number == 1]
+            if hashes and isinstance(hashes[0], bytes) and len(hashes[0]) == 34:
+                old.add(cids.normal(hashes[0]))
+    return old
+
+
 def data_of(block: bytes) -> bytes | None:
     """The Data of a block; its links are not looked at."""
     return next((block[start:stop] for key, start, stop in _sections(block) if key == _DATA), None)

@@ -50,7 +50,9 @@ class Answers:
         else:
             get = self._supply.verified
             if request.form == formats.CAR:
-                parts = trustless.from_byte(lambda: trustless.car_stream(get, target.root, found, request))
+                parts = trustless.from_byte(
+                    lambda: trustless.car_stream(get, target.root, found, request, target.old)
+                )
                 broken_off = trustless.BROKEN_OFF
             else:
                 parts = trustless.from_byte(lambda: tarball.stream(get, found.stat))

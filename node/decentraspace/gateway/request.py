@@ -32,12 +32,14 @@ class Settings(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request is for: `site` is a site id or empty; `path` decoded, below `root`."""
+    """What a request is for: `site` is a site id or empty; `path` decoded, below `root`; `old`: the root was
+    written as a CID of version 0."""
 
     site: str
     root: bytes
     path: str
     mode: Mode
+    old: bool = False
 
 
 class Answered(Exception):

@@ -174,7 +174,8 @@ class Router:
             # Browsers get the form in which every root has an origin of its own.
             _check_label(plain)
             raise self._to(f"{plain}.ipfs.{host}", rest, scope)
-        return Target("", root, slash + rest, self._mode("/ipfs/" + plain, own_host=False))
+        mode = self._mode("/ipfs/" + plain, own_host=False)
+        return Target("", root, slash + rest, mode, old=text.startswith("Qm"))
 
     # -- names
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from decentraspace.content import car, reader
+from decentraspace.content import car, dagpb, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import GetBlock, Resolved
 from decentraspace.gateway import formats
@@ -69,21 +69,31 @@ def from_byte(stream: Callable[[], Iterator[bytes]]) -> Callable[[int], Iterator
 BROKEN_OFF = cids.varint(cids.MAX_BLOCK)
 
 
-def car_stream(get: GetBlock, root: bytes, resolved: Resolved, request: Request) -> Iterator[bytes]:
+def car_stream(
+    get: GetBlock, root: bytes, resolved: Resolved, request: Request, old: bool = False
+) -> Iterator[bytes]:
     """A CAR in pieces: header, the blocks of the path, then the entity as the scope says; each block once,
-    unless duplicates are asked for."""
-    yield car.header([root])
+    unless duplicates are asked for. `old`: whoever asks knows the root as a CID of version 0, and blocks by
+    the version that links to them have; some compare them byte by byte."""
+    version_0 = {root} if old else set()
+
+    def frame(cid: bytes, data: bytes) -> bytes:
+        if old and cids.codec(cid) == cids.DAG_PB:
+            version_0.update(dagpb.old_links(data))
+        return car.frame(cids.multihash(cid) if cid in version_0 else cid, data)
+
+    yield car.header([cids.multihash(root) if old else root])
     seen: set[bytes] = set()
     for cid in resolved.visited:
         if cid not in seen and cids.identity_data(cid) is None:
             seen.add(cid)
-            yield car.frame(cid, get(cid))
+            yield frame(cid, get(cid))
     for cid, data in _entity(get, resolved, request):
         if cids.identity_data(cid) is not None or (cid in seen and not request.dups):
             continue
         if not request.dups:
             seen.add(cid)
-        yield car.frame(cid, data)
+        yield frame(cid, data)
 
 
 def _entity(get: GetBlock, resolved: Resolved, request: Request) -> Iterator[tuple[bytes, bytes]]:
