@@ -162,6 +162,9 @@ class HostingConfig:
     replicas: int = _setting(
         3, "Live nodes that hold each site, besides the one it was deployed to; 0: every node.", 0, 1000
     )
+    replica_percent: int = _setting(
+        80, "Percent of storage.quota beyond which no sites that other nodes took are copied.", 0, 100
+    )
     live_for: int = _setting(
         1800, "Seconds after its last announcement that a node counts as live.", 1, 86400
     )

@@ -21,6 +21,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import Blocked, DecentraSpaceError, TooLarge, Unprocessable
 from decentraspace.holdings import Holdings
+from decentraspace.lanes import Channel, Lane, Tries
 from decentraspace.network.fetch import Fetcher
 from decentraspace.records.store import RecordStore, SiteHead
 from decentraspace.shares import Shares
@@ -30,15 +31,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-Channel = tuple[str, str]
-"""Site id, name of the channel."""
-
 # A provider that trickles must not keep other sites from being copied: who does not make it at first goes
-# to a lane of its own, where each sponsor's sites take at most one place.
-_FAST, _FAST_DEADLINE = 4, 15.0  # at once; seconds
-_SLOW, _SLOW_DEADLINE = 2, 600.0
-_RETRY_FIRST, _RETRY_MOST = 0.25, 3600.0  # seconds between attempts to copy a site
-_BUSY = 5.0  # seconds until a sponsor's next site is tried
+# to a lane of its own, and no sponsor's sites take all the places.
+_FAST, _FAST_EACH, _FAST_DEADLINE = 4, 2, 15.0  # at once, of one sponsor; seconds
+_SLOW, _SLOW_EACH, _SLOW_DEADLINE = 2, 1, 600.0
+_TICK = 0.25  # seconds between looks at what is to be tried again
 _WITNESS_FIRST, _WITNESS_MOST = 2.0, 3600.0  # seconds between receipts of one site
 _WITNESSES_MOST = 10_000  # sites remembered
 _PAGE = 500  # channels looked at at once
@@ -62,30 +59,32 @@ class Copies:
         self.holdings, self.shares, self.fetcher, self._emit = holdings, shares, fetcher, emit
         self.on_blocked: Callable[[SiteHead], None] = lambda head: None  # it has blocked content in it
         self._queued: set[Channel] = set()
-        self._attempts: dict[Channel, tuple[bytes, int]] = {}
-        self._busy: set[bytes] = set()  # sponsors whose site is in the slow lane
-        self._fast_send, self._fast = trio.open_memory_channel[Channel](math.inf)
-        self._slow_send, self._slow = trio.open_memory_channel[Channel](math.inf)
+        self._incoming_send, self._incoming = trio.open_memory_channel[Channel](math.inf)
+        self._fast, self._slow = Lane(_FAST_EACH), Lane(_SLOW_EACH)
+        self._tries = Tries()
         self._witnesses: dict[str, tuple[float, float]] = {}  # site -> (when to sign again, delay after that)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         await trio.to_thread.run_sync(self.holdings.reconcile)
+        await self.holdings.take_back_lost()
         for head in await trio.to_thread.run_sync(self.records.all_heads):
             self.enqueue(head.site_id, head.channel)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._witness_loop)
             nursery.start_soon(self._look_loop)
+            nursery.start_soon(self._sort)
+            nursery.start_soon(self._try_again)
             for _ in range(_FAST):
-                nursery.start_soon(self._lane, self._fast, _FAST_DEADLINE, nursery)
+                nursery.start_soon(self._lane, self._fast, _FAST_DEADLINE)
             for _ in range(_SLOW):
-                nursery.start_soon(self._lane, self._slow, _SLOW_DEADLINE, nursery)
+                nursery.start_soon(self._lane, self._slow, _SLOW_DEADLINE)
             task_status.started()
 
     def enqueue(self, site_id: str, channel: str) -> None:
         """Have this node follow the head of a channel, soon."""
         if (site_id, channel) not in self._queued:
             self._queued.add((site_id, channel))
-            self._fast_send.send_nowait((site_id, channel))
+            self._incoming_send.send_nowait((site_id, channel))
 
     def witnessed(self, site_id: str) -> None:
         """Another node has signed a receipt for a version of that site."""
@@ -129,7 +128,8 @@ class Copies:
             for head in wanted:
                 self.enqueue(head.site_id, head.channel)
             for head in spare:
-                await self.holdings.let_go(head, partial(self._is_spare, head))
+                with _carrying_on("site_not_let_go"):
+                    await self.holdings.let_go(head, partial(self._is_spare, head))
             after = heads[-1].site_id
 
     async def verify(self, most: int = _VERIFIED) -> None:
@@ -143,7 +143,7 @@ class Copies:
                 await self._bring(head.root, 2 * head.size + 2**20, _SLOW_DEADLINE)
             except DecentraSpaceError as error:
                 log.error("site_not_mended", site=head.site_id, reason=str(error))
-                async with self.holdings.lock(head.site_id):
+                async with self.holdings.lock(head.owner):
                     if await self._is_newest(head):
                         await self.holdings.take_back(head.site_id, head.channel)
             else:
@@ -168,60 +168,65 @@ class Copies:
         for head in heads:
             wants = self.shares.wants(head, live)
             holds = self.holdings.holds(head.cid)
-            if wants and not holds:
+            if wants and not holds and self._tries.may((head.site_id, head.channel), head.cid):
                 wanted.append(head)
             elif not wants and holds and self.shares.may_let_go(head, live):
                 spare.append(head)
         return wanted, spare
 
-    async def _lane(
-        self, queue: trio.MemoryReceiveChannel[Channel], deadline: float, nursery: trio.Nursery
-    ) -> None:
-        async for channel in queue:
+    async def _sort(self) -> None:
+        """Into the lanes, by the node that took the newest version."""
+        async for channel in self._incoming:
+            with _carrying_on("site_not_followed"):
+                found = await trio.to_thread.run_sync(self._head_and_sponsor, channel)
+                if found is None:
+                    self._queued.discard(channel)
+                    continue
+                head, sponsor = found
+                slow = self._tries.failed_before(channel, head.cid)
+                (self._slow if slow else self._fast).put(sponsor, channel)
+
+    def _head_and_sponsor(self, channel: Channel) -> tuple[SiteHead, bytes] | None:
+        head = self.records.head(*channel)
+        return (head, self.records.sponsor(head.cid) or b"") if head is not None else None
+
+    async def _try_again(self) -> None:
+        while True:
+            await trio.sleep(_TICK)
+            for channel in self._tries.due():
+                self.enqueue(*channel)
+
+    async def _lane(self, lane: Lane, deadline: float) -> None:
+        while True:
+            sponsor, channel = await lane.take()
             self._queued.discard(channel)
             try:
-                await self._attempt(channel, deadline, nursery)
-            except Exception as error:
                 # One site's trouble must not end the copying of all.
-                log.exception("copy_error", site=channel[0], error=repr(error))
-                self._retry(channel, b"", nursery)
+                with _carrying_on("copy_error"):
+                    await self._attempt(channel, deadline)
+            finally:
+                lane.done(sponsor)
 
-    async def _attempt(self, channel: Channel, deadline: float, nursery: trio.Nursery) -> None:
+    async def _attempt(self, channel: Channel, deadline: float) -> None:
         head = await trio.to_thread.run_sync(self.records.head, *channel)
-        if head is None:
+        if head is None or not (self.holdings.holds(head.cid) or self._tries.may(channel, head.cid)):
             return
-        sponsor: bytes | None = b""
-        if deadline > _FAST_DEADLINE:
-            sponsor = await trio.to_thread.run_sync(self.records.sponsor, head.cid)
-            if sponsor in self._busy:
-                nursery.start_soon(self._later, _BUSY, channel)
-                return
-            self._busy.add(sponsor or b"")
         try:
             await self._follow(head, deadline)
-            self._attempts.pop(channel, None)
-        except (TooLarge, Unprocessable, Blocked) as error:
+        except (TooLarge, Unprocessable) as error:
             log.warning("copy_refused", site=head.site_id, seq=head.seq, reason=str(error))
-            if isinstance(error, Blocked):
-                self.on_blocked(head)
+            self._tries.refused(channel, head.cid)
+        except Blocked as error:
+            log.warning("copy_refused", site=head.site_id, seq=head.seq, reason=str(error))
+            self.on_blocked(head)
         except DecentraSpaceError as error:
             log.info("copy_failed", site=head.site_id, seq=head.seq, reason=str(error))
-            self._retry(channel, head.cid, nursery)
-        finally:
-            if sponsor:
-                self._busy.discard(sponsor)
-
-    def _retry(self, channel: Channel, head: bytes, nursery: trio.Nursery) -> None:
-        of, count = self._attempts.get(channel, (head, 0))
-        count = count + 1 if of == head else 1
-        self._attempts[channel] = (head, count)
-        nursery.start_soon(self._later, min(_RETRY_FIRST * 2 ** min(count, 20), _RETRY_MOST), channel)
-
-    async def _later(self, delay: float, channel: Channel) -> None:
-        await trio.sleep(delay)
-        if channel not in self._queued:
-            self._queued.add(channel)
-            self._slow_send.send_nowait(channel)
+            self._tries.failed(channel, head.cid)
+        except Exception:
+            self._tries.failed(channel, head.cid)
+            raise
+        else:
+            self._tries.succeeded(channel)
 
     async def _follow(self, head: SiteHead, deadline: float) -> None:
         """Bring this node to `head`: content first, then the pointer, then the receipt, then trimming."""
@@ -231,7 +236,7 @@ class Copies:
             wanted = await trio.to_thread.run_sync(self.shares.wants, head)
             if not wanted or await trio.to_thread.run_sync(holdings.index.get, head.host_label) is None:
                 # Nothing older to show meanwhile, or no copy wanted: what visitors ask for is fetched then.
-                async with holdings.lock(head.site_id):
+                async with holdings.lock(head.owner):
                     if await self._is_newest(head):
                         await holdings.show(head)
             if not wanted:
@@ -239,7 +244,7 @@ class Copies:
                 await holdings.let_go(head, lambda: not holdings.holds(head.cid) and self._is_unwanted(head))
                 return
             await self._bring(head.root, 2 * head.size + 2**20, deadline)
-        async with holdings.lock(head.site_id):
+        async with holdings.lock(head.owner):
             if not await self._is_newest(head):
                 self.enqueue(head.site_id, head.channel)  # a newer version came while this one was copied
                 return

@@ -1,7 +1,7 @@
 """The versions of sites that a node holds: pinned, receipted, shown, let go.
 
 A version is *held* when every block of its root is here and pinned; only then is a receipt signed. What
-changes a site's pins or the gateway's index happens under that site's lock.
+changes an owner's pins or the gateway's index of them happens under that owner's lock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -26,11 +26,13 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt
 from decentraspace.records.signing import sign_receipt
 from decentraspace.records.store import RecordStore, SiteHead
-from decentraspace.records.verdict import NetworkRules
+from decentraspace.records.verdict import NetworkRules, RecordRefused
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
-_SITE_LOCKS_MOST = 10_000
+_LOCKS_MOST = 10_000
+_PINNING = 2  # threads: counting a large DAG keeps the others' waiting, and they must not be all there are
 _PIN = "site:"
 
 
@@ -54,8 +56,10 @@ class Holdings:
         self.blocks, self.records = blocks, records
         self.index = SiteIndex(blocks)
         self._publish, self._emit, self._tier, self._flags = publish, emit, tier, flags
-        self._locks: dict[str, trio.Lock] = {}
+        self._pinning = trio.CapacityLimiter(_PINNING)
+        self._locks: dict[bytes, trio.Lock] = {}
         self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
+        self._of: dict[bytes, set[bytes]] = {}  # owner -> manifests
         self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
 
     def reconcile(self) -> None:
@@ -74,11 +78,22 @@ class Holdings:
         for root, manifest in pinned:
             version = versions.get(manifest)
             if version is not None and version.refused is None:
-                self._held[manifest] = version.owner
+                self._note(manifest, version.owner)
             else:
                 self.blocks.unpin(root, _pin_name(manifest))
-        for owner in set(self._held.values()):
+        for owner in list(self._of):
             self._trim(owner)
+
+    def _note(self, manifest: bytes, owner: bytes) -> None:
+        self._held[manifest] = owner
+        self._of.setdefault(owner, set()).add(manifest)
+
+    def _forget(self, manifest: bytes) -> None:
+        owner = self._held.pop(manifest, None)
+        if owner is not None:
+            self._of[owner].discard(manifest)
+            if not self._of[owner]:
+                del self._of[owner]
 
     def holds(self, manifest: bytes) -> bool:
         """Whether the whole DAG of that version (record CID) is here and pinned."""
@@ -88,11 +103,11 @@ class Holdings:
         """Manifests (record CIDs) of the versions held."""
         return list(self._held)
 
-    def lock(self, site_id: str) -> AbstractAsyncContextManager[None]:
-        """Held by whoever changes that site here."""
-        if len(self._locks) > _SITE_LOCKS_MOST:
+    def lock(self, owner: bytes) -> AbstractAsyncContextManager[None]:
+        """Held by whoever changes that owner's sites here: what one may have is counted over all of them."""
+        if len(self._locks) > _LOCKS_MOST:
             self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
-        return self._locks.setdefault(site_id, trio.Lock())
+        return self._locks.setdefault(owner, trio.Lock())
 
     async def hold(self, root: bytes, manifest: bytes, owner: bytes, size: int) -> None:
         """Pin the DAG of a version. Repeating it changes nothing.
@@ -100,19 +115,15 @@ class Holdings:
         Conflict `missing-blocks`, naming them; TooLarge when there is more of it than `size` bytes.
         """
         if manifest in self._held:
+            await self._check_whole(root)  # a disk may have lost some of it since
             return
         try:
-            await trio.to_thread.run_sync(self.blocks.pin, root, _pin_name(manifest))
+            await self._thread(self.blocks.pin, root, _pin_name(manifest))
         except BlockMissing as error:
-            missing = await trio.to_thread.run_sync(self.blocks.missing, root)
-            raise Conflict(
-                f"{len(missing) or 1} or more blocks of the site are not here",
-                hint="Upload the blocks named in `missing`, then deploy again.",
-                slug="missing-blocks",
-                missing=[cids.to_text(c) for c in missing or [error.cid]],
-            ) from error
+            raise await self._missing(root, error.cid) from error
         try:
-            found = await trio.to_thread.run_sync(self.blocks.dag_size, root)
+            # What is counted already was not looked at again.
+            found = await self._check_whole(root)
             if found > size:
                 raise TooLarge(
                     f"The site has {found} bytes of blocks; its manifest says {size}",
@@ -121,14 +132,34 @@ class Holdings:
         except BaseException:
             await self.release(root, manifest)
             raise
-        self._held[manifest] = owner
+        self._note(manifest, owner)
         self._mirror("storage_pin", root)
+
+    async def _check_whole(self, root: bytes) -> int:
+        """Bytes of the DAG. Conflict `missing-blocks`."""
+        try:
+            return await trio.to_thread.run_sync(self.blocks.dag_size, root)
+        except BlockMissing as error:
+            raise await self._missing(root, error.cid) from error
+
+    async def _missing(self, root: bytes, one: bytes) -> Conflict:
+        missing = await trio.to_thread.run_sync(self.blocks.missing, root)
+        return Conflict(
+            f"{len(missing) or 1} or more blocks of the site are not here",
+            hint="Upload the blocks named in `missing`, then deploy again.",
+            slug="missing-blocks",
+            missing=[cids.to_text(c) for c in missing or [one]],
+        )
+
+    async def _thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """In one of the few threads that pins are counted in."""
+        return await trio.to_thread.run_sync(work, *arguments, limiter=self._pinning)
 
     async def release(self, root: bytes, manifest: bytes) -> None:
         """Undo `hold`, also while being cancelled."""
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self.blocks.unpin, root, _pin_name(manifest))
-        self._held.pop(manifest, None)
+            await self._thread(self.blocks.unpin, root, _pin_name(manifest))
+        self._forget(manifest)
 
     async def show(self, head: SiteHead) -> None:
         """Switch the gateway to `head`, in one transaction."""
@@ -150,7 +181,7 @@ class Holdings:
         """Have the gateway's index follow what the operator imposes by now."""
         for label, entry in await trio.to_thread.run_sync(lambda: list(self.index.all())):
             if self._imposed(entry.site_id, entry.owner, entry.flags) != entry.flags:
-                async with self.lock(entry.site_id):
+                async with self.lock(entry.owner):
                     await trio.to_thread.run_sync(self._flag, label)
 
     def _flag(self, label: str) -> None:
@@ -191,15 +222,27 @@ class Holdings:
         )
         record = sign_receipt(receipt, self.key, self.rules)
         if self.config.hosting.receipts:
-            await self._publish(record)
+            try:
+                await self._publish(record)
+            except RecordRefused as error:
+                # The clock was set back: until it has come so far again the older receipt stands. The owner gets
+                # one of now.
+                log.warning("receipt_not_published", site=head.site_id, reason=str(error))
+                return sign_receipt(replace(receipt, created=now), self.key, self.rules)
         return record
 
     async def drop(self, site_id: str, channel: str) -> None:
         """Hold and show a channel no longer that has no version left: its key was revoked."""
-        async with self.lock(site_id):
-            for root in await trio.to_thread.run_sync(self._drop, site_id, channel):
-                self._mirror("storage_unpin", root)
+        versions = await trio.to_thread.run_sync(self.records.history, site_id, channel, 1)
+        if not versions:
+            return
+        async with self.lock(versions[0].owner):
+            if await trio.to_thread.run_sync(self.records.head, site_id, channel) is not None:
+                return  # it has a version again
+            # The receipt first: after a crash in between nobody counts on what is not here.
             await self.take_back(site_id, channel)
+            for root in await self._thread(self._drop, site_id, channel):
+                self._mirror("storage_unpin", root)
 
     async def take_back(self, site_id: str, channel: str) -> None:
         """Say that this node no longer holds what its receipt for a channel names."""
@@ -209,9 +252,16 @@ class Holdings:
             receipt = replace(own.body, holders=(), held=False, created=now)
             await self._publish(sign_receipt(receipt, self.key, self.rules))
 
+    async def take_back_lost(self) -> None:
+        """At the start, after `reconcile`: say so of what this node has signed for and its disk has lost, before
+        it is fetched again. Others must not count on it meanwhile."""
+        held = {version.root for version in await trio.to_thread.run_sync(self.versions)}
+        for site_id, channel, root in await trio.to_thread.run_sync(self.records.signed_for, self.key.public):
+            if root not in held:
+                log.error("copy_lost", site=site_id, channel=channel, root=cids.to_text(root))
+                await self.take_back(site_id, channel)
+
     def _drop(self, site_id: str, channel: str) -> list[bytes]:
-        if self.records.head(site_id, channel) is not None:
-            return []  # it has a version again
         if channel == PRODUCTION:
             versions = self.records.history(site_id, channel, limit=-1)
             for label in {version.host_label for version in versions}:
@@ -220,7 +270,7 @@ class Holdings:
 
     async def trim(self, owner: bytes) -> None:
         """Let go of an owner's versions beyond those kept."""
-        for root in await trio.to_thread.run_sync(self._trim, owner):
+        for root in await self._thread(self._trim, owner):
             self._mirror("storage_unpin", root)
 
     def _trim(self, owner: bytes) -> list[bytes]:
@@ -229,7 +279,7 @@ class Holdings:
         Other sites of the owner change meanwhile: only what was held before the newest versions were asked for
         can be old.
         """
-        held = self.records.versions([cid for cid, whose in list(self._held.items()) if whose == owner])
+        held = self.records.versions(list(self._of.get(owner, ())))
         limits = self.config.limits
         most = limits.paid_bytes if self._tier(owner) == "paid" else limits.free_bytes
         kept = retention.kept(
@@ -244,7 +294,7 @@ class Holdings:
         gone: list[bytes] = []
         for version in versions:
             self.blocks.unpin(version.root, _pin_name(version.cid))
-            self._held.pop(version.cid, None)
+            self._forget(version.cid)
             gone.append(version.root)
         return [root for root in gone if not self.blocks.is_pinned(root)]
 
@@ -252,11 +302,11 @@ class Holdings:
         """All versions of a channel, held by others. The receipt goes first: who counts holders must not
         count on this node. `still` (blocking): whether it is to be let go once it is this one's turn: a deploy
         may have come before."""
-        async with self.lock(head.site_id):
+        async with self.lock(head.owner):
             if not await trio.to_thread.run_sync(still):
                 return
             await self.take_back(head.site_id, head.channel)
-            gone = await trio.to_thread.run_sync(self._release, head.site_id, head.channel)
+            gone = await self._thread(self._release, head.site_id, head.channel)
         for root in gone:
             self._mirror("storage_unpin", root)
             log.info("site_let_go", site=head.site_id, channel=head.channel, seq=head.seq)
@@ -267,11 +317,11 @@ class Holdings:
 
     async def refuse(self, version: SiteHead) -> None:
         """Let go of one version that the operator does not want; where it is the newest, with its receipt."""
-        async with self.lock(version.site_id):
+        async with self.lock(version.owner):
             head = await trio.to_thread.run_sync(self.records.head, version.site_id, version.channel)
             if head is not None and head.cid == version.cid:
                 await self.take_back(version.site_id, version.channel)
-            gone = await trio.to_thread.run_sync(self._let_go, [version])
+            gone = await self._thread(self._let_go, [version])
         for root in gone:
             self._mirror("storage_unpin", root)
 

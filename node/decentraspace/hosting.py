@@ -99,7 +99,7 @@ class Hosting:
         self.copies.on_blocked = self.moderation.taint
         self.moderation.enforce = partial(enforce, self.moderation, self.holdings, self.copies)
         self.challenges = Challenges(config, key.public, records, blocks, self.holdings)
-        self.shares.refuted = self.challenges.refuted
+        self.shares.refuted, self.shares.room = self.challenges.refuted, self._room
         self.leaving = Leaving(records, self.shares, self.holdings)
         self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
@@ -139,7 +139,7 @@ class Hosting:
         )
         if refusal is not None:
             raise refusal
-        async with self.holdings.lock(manifest.site_id):
+        async with self.holdings.lock(owner):
             head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
             if head is None or head.cid != verified.cid:
                 self._check_turn(manifest, head)
@@ -231,6 +231,7 @@ class Hosting:
         self.copies.enqueue(manifest.site_id, manifest.channel)
         head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
         if head is None or head.cid != manifest_cid:
+            await self.holdings.release(manifest.root, manifest_cid)  # it is not shown, so it is not kept
             raise Conflict(
                 "Another version of this site takes precedence over this one",
                 hint="Your login may be older than the one that published last: log in again and redeploy.",
@@ -268,7 +269,7 @@ class Hosting:
         head = await trio.to_thread.run_sync(self.records.head, site_id)
         if head is None or head.host_label != label:
             return False
-        async with self.holdings.lock(site_id):
+        async with self.holdings.lock(head.owner):
             head = await trio.to_thread.run_sync(self.records.head, site_id)
             if head is not None:
                 await self.holdings.show(head)
@@ -284,6 +285,11 @@ class Hosting:
         except trio.WouldBlock:
             log.warning("gossip_backlog", note="peers will get the record by set exchange")
         return result
+
+    def _room(self) -> bool:
+        """Whether sites that other nodes took may still be copied: the rest is for this node's own users."""
+        stats = self.blocks.stats()
+        return stats.bytes * 100 < stats.quota * self.config.hosting.replica_percent
 
     async def _gossip(self) -> None:
         async for envelope in self._outbox:

@@ -20,7 +20,8 @@ _MARKS_MOST = 100_000
 
 class Shares:
     """`connected` gives peer ids; `refuted(key, root)`: whether spot checks say a node does not hold it;
-    `refused`: why this node's operator does not want a version, None if there is no such reason."""
+    `refused`: why this node's operator does not want a version, None if there is no such reason; `room`:
+    whether the store has room for other nodes' sites."""
 
     def __init__(
         self,
@@ -31,9 +32,11 @@ class Shares:
         refuted: Callable[[bytes, bytes], bool] = lambda key, root: False,
         refused: Callable[[SiteHead], object] = lambda head: None,
         clock: Callable[[], float] = time.monotonic,
+        room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.config, self.key, self.records = config, key, records
         self.connected, self.refuted, self.refused, self._clock = connected, refuted, refused, clock
+        self.room = room
         self.leaving = False
         self._short: dict[bytes, float] = {}  # manifest -> since when too few hold it
         self._spare: dict[bytes, float] = {}  # manifest -> since when enough others hold it
@@ -59,21 +62,23 @@ class Shares:
 
     def others(self, head: SiteHead, live: Collection[bytes]) -> int:
         """How many live nodes besides this one hold the content of a version. Blocking."""
-        receipts = self.records.receipts(head.root)
-        return sum(
-            r.key in live and r.key != self.key and not self.refuted(r.key, head.root) for r in receipts
-        )
+        holders = self.records.holders(head.root)
+        return sum(key in live and key != self.key and not self.refuted(key, head.root) for key in holders)
 
     def wants(self, head: SiteHead, live: Collection[bytes] | None = None) -> bool:
         """Whether this node should have a copy of that version now. Blocking."""
         hosting = self.config.hosting
         if not self.willing or head.size > hosting.max_site_bytes or self.refused(head) is not None:
             return False
-        if hosting.replicas == 0 or self.records.sponsor(head.cid) == self.key:
-            return True
         live = self.live() if live is None else live
+        if self._share(head, live) and self.room():
+            return True
+        return self.records.sponsor(head.cid) == self.key  # last: it has to be looked up for each
+
+    def _share(self, head: SiteHead, live: Collection[bytes]) -> bool:
+        hosting = self.config.hosting
         place = rank(head.site_id, live, self.key)
-        if place < hosting.replicas:
+        if hosting.replicas == 0 or place < hosting.replicas:
             return True
         if self.others(head, live) >= hosting.replicas:
             self._short.pop(head.cid, None)

@@ -15,6 +15,7 @@ import trio.testing
 
 from decentraspace import retention
 from decentraspace.config import load
+from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import collect
 from decentraspace.content.importer import Entry, TreeBuilder
@@ -225,7 +226,6 @@ async def test_versions_beyond_those_kept_are_let_go(world: World) -> None:
 
 
 async def test_roots_of_records_may_be_asked_for_and_others_not(world: World) -> None:
-    from decentraspace.content import cid as cids
 
     entry, other = world.store({"a": b"a"}), world.store({"b": b"b"})
     await world.hosting.deploy(world.owner, world.sign(entry))
@@ -276,3 +276,76 @@ async def test_a_deploy_that_comes_before_a_site_is_let_go_stays(world: World) -
         assert isinstance(verified.body, SiteManifest)
         await world.hosting._take(new, verified.cid, verified.body)
     assert holdings.holds(verified.cid)
+
+
+async def test_receipts_for_what_a_disk_has_lost_are_taken_back_at_the_start(world: World) -> None:
+    kept = await world.hosting.deploy(world.owner, world.sign(world.store({"a": b"1"})))
+    lost = await world.hosting.deploy(world.owner, world.sign(world.store({"a": b"2"}), channel="two"))
+    await world.hosting.holdings.release(lost.head.root, lost.head.cid)  # its pin is not there any more
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.hosting.run)
+        assert world.records.receipts(lost.head.root) == []
+        assert [r.key for r in world.records.receipts(kept.head.root)] == [world.hosting.key.public]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_version_that_another_one_takes_precedence_over_leaves_no_pin(world: World) -> None:
+    first = world.store({"index.html": b"by the new login"})
+    now = int(time.time())
+    key, delegation = make_session(world.wallet, world.rules, issued_at=now, expires_at=now + 3600)
+    newer = sign_site(world.manifest(first), key, delegation, world.rules)
+    await world.hosting.deploy(world.owner, newer)
+    for number in range(3):
+        entry = world.store({"index.html": b"by the old login %d" % number})
+        with pytest.raises(Conflict) as caught:
+            await world.hosting.deploy(world.owner, world.sign(entry))
+        assert caught.value.problem_slug == "superseded"
+    assert [root for root, _ in world.blocks.pins()] == [first.cid]
+
+
+async def test_deploys_at_the_same_time_have_room_for_one_site_between_them(world: World) -> None:
+    entry = world.store({"index.html": b"hello"})
+    taken, refused = [], []
+
+    async def deploy(label: str) -> None:
+        try:
+            taken.append(await world.hosting.deploy(world.owner, world.sign(entry, label=label)))
+        except PaymentRequired as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(deploy, f"site-{number}")
+    assert (len(taken), len(refused)) == (1, 5)
+
+
+async def test_a_deploy_is_not_confirmed_again_when_the_disk_has_lost_some_of_it(world: World) -> None:
+    content = {"index.html": b"hello", "large.bin": bytes(range(256)) * 40}
+    entry = world.store(content)
+    record = world.sign(entry)
+    await world.hosting.deploy(world.owner, record)
+    leaf = cids.make(cids.RAW, content["large.bin"])
+    with world.blocks.write() as txn:
+        txn.put(cids.multihash(leaf), b"damaged", db=world.blocks.db["blocks"])
+    assert world.blocks.drop_damaged(cids.multihash(leaf))
+    with pytest.raises(Conflict) as caught:
+        await world.hosting.deploy(world.owner, record)
+    assert caught.value.members["missing"] == [cids.to_text(leaf)]
+    # A version that shares what is damaged is not whole either.
+    more = world.store({**content, "more.txt": b"more"})
+    world.blocks.put_many([(leaf, content["large.bin"])])
+    assert (await world.hosting.deploy(world.owner, record)).head.root == entry.cid
+    await world.hosting.deploy(world.owner, world.sign(more))
+
+
+async def test_deploys_go_on_after_the_clock_was_set_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: real() + 3600)
+        await world.hosting.deploy(world.owner, world.sign(world.store({"a": b"1"})))
+    done = await world.hosting.deploy(world.owner, world.sign(world.store({"a": b"2"})))
+    said = verify(done.receipt, world.rules).body
+    assert (said.root, said.seq) == (done.head.root, 2)
+    assert abs(said.created - real()) < 60

@@ -59,6 +59,9 @@ class Statement(NamedTuple):
 _COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused, key"
 
 
+_MOST_HOLDERS = 1000  # of one root that are looked at; strangers can sign receipts for anything
+
+
 class Questions:
     """Over an open database, one thread at a time."""
 
@@ -181,9 +184,29 @@ class Questions:
         return [codec.decode_envelope(row[0]).sponsor for row in rows]
 
     def receipts(self, root: bytes) -> list[Statement]:
-        """Receipts of nodes that hold all of `root`, one of each node."""
-        found = self._statements("statements.kind = 'receipt' AND statements.root = ?", root)
-        return list({statement.key: statement for statement in found}.values())
+        """Receipts of nodes that hold all of `root`, one of each node, of so many as may be looked at."""
+        rows = self._all(
+            "SELECT key, MIN(cid) FROM statements WHERE kind = 'receipt' AND root = ? GROUP BY key LIMIT ?",
+            root,
+            _MOST_HOLDERS,
+        )
+        return [said for _, cid in rows for said in self._statements("statements.cid = ?", cid)]
+
+    def holders(self, root: bytes) -> list[bytes]:
+        """Keys of the nodes with a receipt for `root`."""
+        rows = self._all(
+            "SELECT DISTINCT key FROM statements WHERE kind = 'receipt' AND root = ? LIMIT ?",
+            root,
+            _MOST_HOLDERS,
+        )
+        return [row[0] for row in rows]
+
+    def signed_for(self, key: bytes) -> list[tuple[str, str, bytes]]:
+        """(site id, channel, root) of all that a node says it holds."""
+        rows = self._all(
+            "SELECT about, root FROM statements WHERE kind = 'receipt' AND key = ? AND root IS NOT NULL", key
+        )
+        return [(*about.decode().split("/", 1), root) for about, root in rows]
 
     def receipt_of(self, key: bytes, site_id: str, channel: str) -> Statement | None:
         """What that node said last about a channel."""

@@ -33,7 +33,8 @@ CREATE TABLE statements (
     kind TEXT NOT NULL, key BLOB NOT NULL, about BLOB NOT NULL, rank INTEGER NOT NULL, cid BLOB NOT NULL,
     root BLOB, PRIMARY KEY (kind, key, about)
 );
-CREATE INDEX statements_root ON statements (root) WHERE root IS NOT NULL;
+CREATE INDEX statements_root ON statements (root, key, cid) WHERE root IS NOT NULL;
+CREATE INDEX statements_cid ON statements (cid);
 CREATE TABLE sponsors (
     sponsor BLOB NOT NULL, day INTEGER NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL,
     refused INTEGER NOT NULL, PRIMARY KEY (sponsor, day)
