@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from decentraspace.config import load
 from decentraspace.content import cid as cids
 from decentraspace.content import gc
+from decentraspace.content import scrub as scrubbing
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.importer import TreeBuilder
 from decentraspace.content.scrub import scrub
@@ -84,3 +88,39 @@ def test_damaged_garbage_just_goes(store: BlockStore) -> None:
     assert all_of(store, 1 << 30) == []
     assert store.stats().blocks == 0
     audit(store)
+
+
+async def test_a_store_with_damaged_pages_is_gone_through_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB cannot read such a page; the scrubbing steps over it, and the node lives."""
+    monkeypatch.setattr(scrubbing, "_TICK", 0.001)
+    with BlockStore.open(tmp_path / "blocks", quota=1 << 26) as store:
+        blocks = [(cids.make(cids.RAW, data), data) for data in (b"%d" % n * 900 for n in range(3000))]
+        store.put_many(blocks)
+    file = tmp_path / "blocks" / "data.mdb"
+    content = bytearray(file.read_bytes())
+    rng = random.Random(5)
+    for _ in range(6):
+        page = rng.randrange(20, len(content) // 4096 - 20) * 4096
+        content[page : page + 16] = rng.randbytes(16)
+    file.write_bytes(content)
+    rounds = 0
+
+    async def bring(cid: bytes, root: bytes) -> bool:
+        return False
+
+    def counted(store: BlockStore, start: bytes, most: int) -> scrubbing.Scrubbed:
+        nonlocal rounds
+        rounds += start == b""
+        return scrub(store, start, most)
+
+    monkeypatch.setattr(scrubbing, "scrub", counted)
+    config = load(environ={}, overrides={}).storage
+    with BlockStore.open(tmp_path / "blocks", quota=1 << 26) as store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scrubbing.run_scrub, store, bring, config)
+            with trio.fail_after(60):
+                while rounds < 3:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()

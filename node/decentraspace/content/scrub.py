@@ -5,9 +5,11 @@ A damaged block is taken out, so that it counts as missing, and brought again fr
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import lmdb
 import structlog
 import trio
 
@@ -22,6 +24,9 @@ _TICK = 10.0  # seconds
 _LEAST = 1024 * 1024  # bytes read per tick
 _MOST = 32 * 1024 * 1024
 _BLOCKS_MOST = 2000
+_MENDED = 8  # blocks looked for per tick
+_FIRST = b"\x12\x20"  # how multihashes of SHA2-256 start
+_STEP = 64  # of the 65,536 values of the two bytes after that
 
 
 class Scrubbed(NamedTuple):
@@ -60,19 +65,49 @@ def scrub(store: BlockStore, start: bytes, most: int) -> Scrubbed:
 async def run_scrub(
     store: BlockStore, bring: Callable[[bytes, bytes], Awaitable[bool]], config: StorageConfig
 ) -> None:
-    """All blocks once in `scrub_interval` seconds, for ever. `bring(cid, root)` fetches a block."""
-    at = b""
-    lost: set[bytes] = set()
+    """All blocks once in `scrub_interval` seconds, for ever. `bring(cid, root)` fetches a block.
+
+    What cannot even be read, because a page of the store itself is damaged, is stepped over.
+    """
+    at, lost = b"", OrderedDict[bytes, None]()
     while True:
         await trio.sleep(_TICK)
-        share = int(store.stats().bytes * _TICK / config.scrub_interval)
         try:
-            done = await trio.to_thread.run_sync(scrub, store, at, min(max(share, _LEAST), _MOST))
+            share = int(store.stats().bytes * _TICK / config.scrub_interval)
+            try:
+                done = await trio.to_thread.run_sync(scrub, store, at, min(max(share, _LEAST), _MOST))
+            except lmdb.Error as error:
+                log.error(
+                    "store_damaged", reason=str(error), hint="Make a new store: the network has copies."
+                )
+                at = _beyond(at)
+                continue
             at = done.next
-            lost.update(done.damaged)
-            for cid in list(lost):
-                if await bring(cid, cid):
-                    lost.discard(cid)
-                    log.info("block_mended", cid=cids.to_text(cid))
+            lost.update(dict.fromkeys(done.damaged))
+            await _mend(store, lost, bring)
         except DecentraSpaceError as error:
             log.error("scrub_failed", reason=str(error))
+        except Exception:  # the node is of use without scrubbing
+            log.exception("scrub_failed")
+
+
+def _beyond(at: bytes) -> bytes:
+    """A place some thousandths of all hashes further on; b"" at the end of them."""
+    head = (at or _FIRST)[:2]
+    place = int.from_bytes((at or _FIRST)[2:4].ljust(2, b"\0"), "big") + _STEP
+    return head + place.to_bytes(2, "big") if place < 1 << 16 else b""
+
+
+async def _mend(
+    store: BlockStore, lost: OrderedDict[bytes, None], bring: Callable[[bytes, bytes], Awaitable[bool]]
+) -> None:
+    """Bring some of what was lost; those first that have waited longest. What nothing refers to any more is
+    forgotten."""
+    for cid in list(lost)[:_MENDED]:
+        lost.move_to_end(cid)
+        wanted = await trio.to_thread.run_sync(store.referenced_as, cids.multihash(cid))
+        if not wanted:
+            del lost[cid]
+        elif await bring(cid, cid):
+            del lost[cid]
+            log.info("block_mended", cid=cids.to_text(cid))
