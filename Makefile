@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
-.PHONY: demo test lint bench conformance tools setup clean help
+.PHONY: demo test lab lint bench conformance tools setup clean help
 
 help:
 	@echo "make demo         three nodes on this machine, a site that survives the loss of one (Ctrl-C stops)"
 	@echo "make demo ONCE=1  the same unattended: checks each step and ends"
 	@echo "make test         lint and types, then all tests"
+	@echo "make lab          nodes under faults that 20 seeds choose (SEEDS=20)"
 	@echo "make bench        side-by-side benchmarks, into bench/results.json"
 	@echo "make conformance  the IPFS gateway-conformance suite (needs it, and Go; docs/reference/conformance.md)"
 	@echo "make tools        real peers for the interoperability tests (needs Go and npm)"
@@ -23,6 +24,9 @@ demo:
 
 test: setup lint
 	@$(BIN)/python -m pytest $(ARGS)
+
+lab: setup
+	@DECENTRASPACE_LAB_SEEDS=$(or $(SEEDS),20) $(BIN)/python -m pytest -q tests/network/test_lab.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

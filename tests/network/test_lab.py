@@ -90,6 +90,7 @@ def test_a_plan_is_a_function_of_its_seed() -> None:
     kinds = {fault.kind for p in plans for fault in p.faults}
     assert kinds == {"kill", "pause", "partition", "one-way", "weather"}
     assert {p.lost is None for p in plans} == {True, False}
+    assert {p.disk_only for p in plans} == {True, False}
     without = plan.make(1, 5, 60.0, network=False, replicas=3)
     assert {fault.kind for fault in without.faults} == {"kill", "pause"}
 

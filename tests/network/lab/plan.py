@@ -26,7 +26,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """`lost`: the node that is killed at some time and never comes back, None if all do; it takes no deploys.
+    """`lost`: the node that is killed at some time and never comes back, or comes back without its blocks if
+    `disk_only`; None if there is none. It takes no deploys: until others have copied, what is acknowledged is
+    safe as long as the node that did so keeps its disk.
     `leaves`: the node that leaves in good order once everything has healed.
     `skews`: seconds that clocks are off at the beginning."""
 
@@ -37,6 +39,7 @@ class Plan:
     bootstrap: tuple[tuple[int, ...], ...]
     lost: int | None
     lost_at: float
+    disk_only: bool
     leaves: int | None
 
 
@@ -61,7 +64,7 @@ def make(seed: int, nodes: int, seconds: float, *, network: bool, replicas: int)
                 rng.choice([0.0, _skew(rng)]),
             )
         )
-    lost = rng.choice([None, rng.randrange(nodes)]) if nodes > replicas + 1 else None
+    lost = rng.choice([None, rng.randrange(nodes), rng.randrange(nodes)]) if nodes > replicas + 1 else None
     return Plan(
         nodes,
         seconds,
@@ -71,6 +74,7 @@ def make(seed: int, nodes: int, seconds: float, *, network: bool, replicas: int)
         tuple(tuple(rng.sample(range(n), min(n, rng.randint(1, 2)))) for n in range(nodes)),
         lost,
         rng.uniform(0.3, 0.9) * seconds,
+        rng.random() < 0.5,
         rng.choice([None, rng.randrange(nodes)]),
     )
 

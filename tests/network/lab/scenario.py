@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -37,10 +38,12 @@ class Report:
     seconds: float = 0.0
     left: float | None = None  # seconds until one that left could be stopped
     lost: int | None = None
+    disk_only: bool = False
     failures: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        gone = f", node{self.lost} never came back" if self.lost is not None else ""
+        how = "came back without its blocks" if self.disk_only else "never came back"
+        gone = f", node{self.lost} {how}" if self.lost is not None else ""
         left = f", one left within {self.left:.1f} s" if self.left is not None else ""
         done = (
             f"healed in {self.healed:.1f} s{left}"
@@ -97,7 +100,9 @@ def run(seed: int, nodes: int, seconds: float, folder: Path) -> Report:
     began = time.monotonic()
     with Laboratory(folder, nodes, seed) as lab:
         planned = plan.make(seed, nodes, seconds, network=lab.switch is not None, replicas=REPLICAS)
-        report = Report(seed, nodes, lab.network, len(planned.faults), lost=planned.lost)
+        report = Report(
+            seed, nodes, lab.network, len(planned.faults), lost=planned.lost, disk_only=planned.disk_only
+        )
         owner = Owner(random.Random(f"owner {seed}"))
         try:
             _start(lab, planned, owner)
@@ -188,7 +193,7 @@ def _suffer(lab: Laboratory, planned: plan.Plan) -> None:
                 step(ends, lambda f=fault: lab.weather(f.nodes, CALM))
     if planned.lost is not None:
         lost = lab.nodes[planned.lost]
-        step(planned.lost_at, lambda: _lose(lost))
+        step(planned.lost_at, lambda: _lose(lost, planned.disk_only))
     begin = time.monotonic()
     for at, _, action in sorted(steps, key=lambda s: s[:2]):
         time.sleep(max(0.0, begin + at - time.monotonic()))
@@ -204,10 +209,14 @@ def _restart(node: LabNode, skew: float) -> None:
         node.start()
 
 
-def _lose(node: LabNode) -> None:
-    node.resume()
-    node.kill()
-    node.gone = True
+def _lose(node: LabNode, disk_only: bool) -> None:
+    if node.runs:
+        node.kill()
+    if disk_only:
+        shutil.rmtree(node.folder / "blocks")
+        node.start()
+    else:
+        node.gone = True
 
 
 def _heal(lab: Laboratory) -> list[LabNode]:
