@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.network.lab import check, plan
-from tests.network.lab.nodes import Failed, until
+from tests.network.lab.nodes import Failed, LabNode, until
 from tests.network.lab.owner import Owner
 from tests.network.lab.scenario import REPLICAS, Laboratory
 from tests.network.lab.tunnels import Namespace, NoNamespaces, Switch, Weather
@@ -58,6 +58,7 @@ def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         site = owner.new_site()
         assert owner.deploy(site, first) == "acknowledged"
         check.all_is_well(lab.nodes, owner.sites, 2, 30.0)
+        until(lambda: others[0].key.peer_id in checked(first, site.id), 30.0, "nobody checks anybody")
         with pytest.raises(Failed, match="have signed that they hold"):
             check.all_is_well(lab.nodes, owner.sites, REPLICAS, 3.0)
         version = site.newest
@@ -81,6 +82,12 @@ def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(Failed, match="ended by itself"):
             check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
         first._process = None
+
+
+def checked(node: LabNode, site: str) -> set[str]:
+    """Peers that have given `node` a random block of a site from their own disk."""
+    status = node.site_status(site)
+    return {h["peer_id"] for h in status["holders"] if h.get("checked")} if status else set()
 
 
 def test_a_plan_is_a_function_of_its_seed() -> None:

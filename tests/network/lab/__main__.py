@@ -21,6 +21,9 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=0, help="default: 5 to 7, as the seed says")
     parser.add_argument("--seconds", type=float, default=15.0, help="of faults")
     parser.add_argument("--keep", action="store_true", help="keep the nodes' folders, and say where")
+    parser.add_argument(
+        "--loopback", action="store_true", help="no namespaces: kills, pauses and clocks only"
+    )
     options = parser.parse_args()
     _become_root_of_nothing()
     nodes = options.nodes or random.Random(f"nodes {options.seed}").randint(5, 7)
@@ -28,7 +31,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix=f"lab-{options.seed}-", dir=ROOT / "build"))
     os.environ["DECENTRASPACE_HOME"] = str(folder / "home")
     (folder / "home").mkdir(mode=0o700)
-    report = scenario.run(options.seed, nodes, options.seconds, folder)
+    report = scenario.run(options.seed, nodes, options.seconds, folder, loopback=options.loopback)
     kept = options.keep or bool(report.failures)
     print(report, *([f"({folder}/node*/log)"] if kept else []), flush=True)
     if not kept:

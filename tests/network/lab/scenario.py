@@ -60,11 +60,15 @@ class Report:
 class Laboratory:
     """Nodes in `folder`, and the network between them. A context: everything it started ends with it."""
 
-    def __init__(self, folder: Path, nodes: int, seed: int, replicas: int = REPLICAS) -> None:
+    def __init__(
+        self, folder: Path, nodes: int, seed: int, replicas: int = REPLICAS, *, loopback: bool = False
+    ) -> None:
         self._stack = ExitStack()
         self.switch: Switch | None = None
         namespaces: list[Namespace | None] = [None] * nodes
         try:
+            if loopback:
+                raise NoNamespaces("as asked for")
             made: list[Namespace] = []
             for number in range(nodes):
                 made.append(Namespace(number))
@@ -96,9 +100,9 @@ class Laboratory:
                     self.switch.set(outside, inside, weather)
 
 
-def run(seed: int, nodes: int, seconds: float, folder: Path) -> Report:
+def run(seed: int, nodes: int, seconds: float, folder: Path, *, loopback: bool = False) -> Report:
     began = time.monotonic()
-    with Laboratory(folder, nodes, seed) as lab:
+    with Laboratory(folder, nodes, seed, loopback=loopback) as lab:
         planned = plan.make(seed, nodes, seconds, network=lab.switch is not None, replicas=REPLICAS)
         report = Report(
             seed, nodes, lab.network, len(planned.faults), lost=planned.lost, disk_only=planned.disk_only
