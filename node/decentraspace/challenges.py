@@ -130,7 +130,7 @@ class Challenges:
                 root = about
             else:
                 [root] = [v.root for v in self._records.versions([_random.choice(held)])] or [b""]
-            holders = [r.key for r in self._records.receipts(root) if r.key in nodes and key in (None, r.key)]
+            holders = [k for k in self._records.holders(root) if k in nodes and key in (None, k)]
             cid = self._random_block(root) if holders else None
             if cid is not None:
                 asked = nodes[_random.choice(holders)]
