@@ -129,13 +129,17 @@ class Rounds:
             del self.peers[name]
             self.lately_refused.forget(name)
         for name, peer in connected.items():
-            this = self.peers.get(name)
-            if this is None:
-                silent = 0.0 if name < self._own else _SILENT_ROUNDS * self._config.sync_interval
-                this = self.peers[name] = Round(now + silent)
+            this = self._round(name)
             if not live.guests.has(peer) and not this.under_way and (this.asked or now >= this.due):
                 this.under_way, this.asked = True, False
                 live.nursery.start_soon(self._begin, live, peer, this)
+
+    def _round(self, name: str) -> Round:
+        this = self.peers.get(name)
+        if this is None:
+            silent = 0.0 if name < self._own else _SILENT_ROUNDS * self._config.sync_interval
+            this = self.peers[name] = Round(trio.current_time() + silent)
+        return this
 
     async def _begin(self, live: _Live, peer: ID, this: Round) -> None:
         stream = None
@@ -190,7 +194,7 @@ class Rounds:
                     peer=name,
                     spend=lambda size, records: self._serving.spend(name, size, records),
                 )
-            self._exchanged(name, self.peers.get(name), result)
+            self._exchanged(name, self._round(name), result)  # it may begin before it was seen here
         except Exception as error:  # noqa: BLE001 - as above: the peer's failure
             self.totals.failed += 1
             log.info("exchange_failed", peer=name, reason=repr(error))
@@ -206,17 +210,16 @@ class Rounds:
         peer, for some time. (The first of all may be with one that has nothing.)"""
         return trio.current_time() < self._joining_until and peer not in self.met
 
-    def _exchanged(self, peer: str, this: Round | None, result: sync.SyncResult) -> None:
+    def _exchanged(self, peer: str, this: Round, result: sync.SyncResult) -> None:
         now = trio.current_time()
         if now < self._joining_until and not result.more:
             self.met.add(peer)
-        if this is not None:
-            this.failures, this.done, this.last, this.more = 0, this.done + 1, time.time(), result.more
-            wait = self._config.sync_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
-            begins = peer < self._own
-            this.due = now + wait * (1 if begins else _SILENT_ROUNDS)
-            if result.more and begins:
-                this.due = now
+        this.failures, this.done, this.last, this.more = 0, this.done + 1, time.time(), result.more
+        wait = self._config.sync_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+        begins = peer < self._own
+        this.due = now + wait * (1 if begins else _SILENT_ROUNDS)
+        if result.more and begins:
+            this.due = now
         totals = self.totals
         totals.exchanges += 1
         totals.received += result.received
