@@ -10,19 +10,23 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 import trio
 
+from decentraspace.api import body as bodies
 from decentraspace.content import car
 from decentraspace.content import cid as cids
 from decentraspace.content.importer import TreeBuilder
 from decentraspace.content.reader import iter_file, list_directory, resolve
+from decentraspace.moderation import targets
 from tests.api.small_node import Person, SmallNode
 
 UPLOAD = "/storage/upload/"
+ZIPPED = {"Content-Type": "application/zip"}
 CAR = "application/vnd.ipld.car"
 FILES = {
     "index.html": b"<h1>hi</h1>",
@@ -462,3 +466,100 @@ async def test_an_upload_waits_for_a_slow_store_instead_of_filling_memory(
                 await trio.lowlevel.wait_writable(raw)
                 sent += raw.send(piece)
     assert sent < 64 * 1024 * 1024, "the node took in what it could not store"
+
+
+async def slow(node: SmallNode, person: Person, sent: bytes = b"x") -> trio.SocketStream:
+    """A request that begins an upload, sends so much of a large body, and no more."""
+    stream = await trio.open_tcp_stream("127.0.0.1", node.config.api.port)
+    head = (
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: application/zip\r\n"
+        f"Authorization: {person.headers['Authorization']}\r\n"
+        "Upload-Complete: ?0\r\nContent-Length: 50000000\r\n\r\n"
+    )
+    await stream.send_all(head.encode() + sent)
+    return stream
+
+
+async def test_slow_uploads_cost_others_nothing(client: httpx.AsyncClient, node: SmallNode) -> None:
+    people = [await Person(node).log_in(client) for _ in range(6)]
+    streams = [await slow(node, person) for person in people for _ in range(4)]
+    with trio.fail_after(20):
+        while node.uploads.spooled()[0] < len(streams):
+            await trio.sleep(0.02)
+    honest = await Person(node).log_in(client)
+    with trio.fail_after(15):
+        done = await client.post(UPLOAD, content=as_zip(FILES), headers=honest.headers | ZIPPED)
+        where = await begin(client, honest, "application/zip", as_zip(FILES))
+        resumed = await go_on(client, honest, where, len(as_zip(FILES)), b"", "?1")
+    assert done.status_code == resumed.status_code == 200
+    fifth = await client.post(
+        UPLOAD, content=b"x", headers={**people[0].headers, **ZIPPED, "Upload-Complete": "?0"}
+    )
+    assert (fifth.status_code, slug(fifth)) == (429, "busy")
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_an_upload_that_is_too_slow_ends_and_keeps_what_came(
+    client: httpx.AsyncClient, person: Person, node: SmallNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "STALL", 0.5)
+    stream = await slow(node, person, b"y" * 5000)
+    answer = b""
+
+    async def trickle() -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await stream.send_all(b"z")
+                await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trickle)
+        with trio.fail_after(20):
+            while b"\r\n\r\n" not in answer:
+                answer += await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    await stream.aclose()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert 5000 <= node.uploads.spooled()[1] < 6000
+
+
+async def test_the_paid_tier_has_places_of_its_own(client: httpx.AsyncClient, node: SmallNode) -> None:
+    """However many of the free tier are at it, each with more than a mebibyte sent."""
+    people = [await Person(node).log_in(client) for _ in range(3)]
+    streams = []
+    for person in people:
+        for _ in range(4):
+            stream = await trio.open_tcp_stream("127.0.0.1", node.config.api.port)
+            head = (
+                f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+                f"Authorization: {person.headers['Authorization']}\r\nContent-Length: 50000000\r\n\r\n"
+            )
+            await stream.send_all(head.encode() + bytes(1_200_000))
+            streams.append(stream)
+    another = await Person(node).log_in(client)
+    data = {"content": b"hello", "headers": {**another.headers, "Content-Type": "application/octet-stream"}}
+    with trio.fail_after(20):
+        while (answer := await client.post(UPLOAD, **data)).status_code == 200:
+            await trio.sleep(0.02)
+    assert (answer.status_code, slug(answer)) == (429, "busy")
+    node.sessions.set_tier(another.address, "paid", bytes(20))
+    with trio.fail_after(15):
+        assert (await client.post(UPLOAD, **data)).status_code == 200
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_an_upload_that_is_blocked_is_neither_listed_nor_charged(
+    client: httpx.AsyncClient, person: Person, node: SmallNode
+) -> None:
+    done = await client.post(
+        UPLOAD, content=b"bad", headers={**person.headers, "Content-Type": "application/octet-stream"}
+    )
+    listed = (await client.get(UPLOAD, headers=person.headers)).json()
+    assert [one["cid"] for one in listed["uploads"]] == [done.json()["cid"]]
+    target = targets.parse("cid", done.json()["cid"])
+    await node.hosting.moderation.block(target, status=410, reason="", hidden=False, by=bytes(20))
+    listed = (await client.get(UPLOAD, headers=person.headers)).json()
+    assert (listed["uploads"], listed["bytes"]) == ([], 0)
+    assert list(node.blocks.pins()) == []

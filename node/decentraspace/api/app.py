@@ -69,7 +69,7 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_MOST, _DRAIN_SECONDS = 256 * 1024 * 1024, 10.0
 _BRACKETS_MOST = 500  # in a JSON body; no endpoint takes more than a few
-_THREADS = 16  # uploads at work at once
+_THREADS, _FREE_THREADS = 16, 12  # uploads at work at once, and those of the free tier among them
 _CORS = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Upload-Offset, "
     "Upload-Complete, Upload-Length, X-Request-Id",
@@ -90,8 +90,9 @@ class Shared:
         self.allowances = Allowances(state, node.config.storage.gc_grace)
         self.kept = KeptUploads(state, node.blocks, node.config, node.sessions.tier)
         self.threads = trio.CapacityLimiter(_THREADS)
-        self.uploading: dict[bytes, int] = {}
-        self.spooling: set[str] = set()
+        self.free_threads = trio.CapacityLimiter(_FREE_THREADS)
+        self.uploading: list[tuple[bytes, bool]] = []  # (wallet, whether it is of the free tier)
+        self.spooling: dict[str, bytes] = {}  # uploads that a request is at, and their wallets
         self.metrics = metrics.Metrics(node)
         self.endpoints: list[Endpoint] = []
 
@@ -119,6 +120,7 @@ def create_app(node: NodeServices) -> QuartTrio:
     app.config["RESPONSE_TIMEOUT"] = 300
     state = State(node.config.data_dir / "api.sqlite")
     shared = Shared(node, state)
+    node.hosting.moderation.drop_upload = shared.kept.drop
     shared.endpoints = endpoints()
     paths: dict[str, list[Endpoint]] = {}
     for endpoint in shared.endpoints:
@@ -204,6 +206,7 @@ def create_app(node: NodeServices) -> QuartTrio:
     async def unmount() -> None:
         upkeep.cancel()
         await upkeep_ended.wait()
+        node.hosting.moderation.drop_upload = node.blocks.unpin
         state.close()
 
     return app

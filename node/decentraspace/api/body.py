@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -19,13 +21,14 @@ from decentraspace.errors import DecentraSpaceError, TooLarge
 from decentraspace.units import size_of
 
 _WAITING_MOST = 4 * 1024 * 1024  # bytes that wait for a reader
-_WORTH = 1024 * 1024  # bytes handed to a thread at once, if they come without a pause
+WORTH = 1024 * 1024  # bytes handed to a thread at once, if they come without a pause
 _MOMENT = 0.02  # seconds
-STALL = 60.0  # seconds without a byte after which an upload is given up
+STALL = 30.0  # seconds without a byte after which an upload is given up
+_SLOWEST = 4 * 1024  # bytes for each second that a client is waited for; what it lacks, `STALL` makes up for
 
 
 class Stalled(DecentraSpaceError):
-    slug, status, title = "stalled", 408, "Nothing arrived for too long"
+    slug, status, title = "stalled", 408, "Too little arrived for too long"
 
 
 class Body:
@@ -37,6 +40,7 @@ class Body:
         self._waiting = 0
         self._wanted = 1  # bytes that are worth waking the reader for
         self._complete = False
+        self._credit = STALL  # seconds that the client may still be waited for, earned by bytes
         self._changed = trio.Event()
         self._room = trio.Event()
         self.received = 0
@@ -48,6 +52,7 @@ class Body:
             self._chunks.append(data)
             self._waiting += len(data)
             self.received += len(data)
+            self._credit = min(STALL, self._credit + len(data) / _SLOWEST)
             if len(self._chunks) == 1 or self._waiting >= self._wanted:
                 self._changed.set()
 
@@ -64,23 +69,52 @@ class Body:
     # -- the side of the handler
 
     async def take(self, worth: int = 1) -> list[bytes]:
-        """All that has arrived since; waits for something, [] at the end. Stalled after a minute.
+        """All that has arrived since; waits for something, [] at the end. Stalled when too little comes.
 
         Waits a moment for `worth` bytes to be there: changing threads for every packet would cost more
         than all the rest.
         """
         self._wanted = worth
         while self._waiting < self._wanted and not self._complete:
-            self._changed = trio.Event()
-            with trio.move_on_after(_MOMENT if self._chunks else STALL) as scope:
-                await self._changed.wait()
-            if scope.cancelled_caught and self._chunks:
+            if not await self._change(_MOMENT if self._chunks else math.inf) and self._chunks:
                 break
-            if scope.cancelled_caught:
-                raise Stalled(f"No byte of the body came for {STALL:.0f} seconds")
+        return self.take_now()
+
+    def take_now(self) -> list[bytes]:
+        """All that has arrived since, without waiting."""
         chunks, self._chunks, self._waiting = self._chunks, [], 0
         self._room.set()
         return chunks
+
+    async def gather(self, worth: int, patience: float = math.inf) -> bool:
+        """Wait for `worth` bytes or the end to be there, and leave them; False after `patience` seconds.
+
+        So that a thread is taken when there is work for it, however slowly it comes. Stalled as for `take`.
+        """
+        end = trio.current_time() + patience
+        self._wanted = worth
+        while self._waiting < worth and not self._complete:
+            left = end - trio.current_time()
+            if left <= 0:
+                return False
+            await self._change(left)
+        return True
+
+    async def _change(self, patience: float) -> bool:
+        """Wait; whether something came. Only time in which the client is waited for counts against it."""
+        self._changed = trio.Event()
+        began = trio.current_time()
+        with trio.move_on_after(max(0.0, min(patience, self._credit))) as scope:
+            await self._changed.wait()
+        self._credit -= trio.current_time() - began
+        if scope.cancelled_caught and self._credit <= 0.001:
+            raise Stalled(f"The body comes at less than {_SLOWEST} bytes a second")
+        return not scope.cancelled_caught
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left, and nothing comes."""
+        return self._complete and not self._chunks
 
     async def read(self, most: int) -> bytes:
         """The whole body. TooLarge beyond `most` bytes."""
@@ -100,7 +134,7 @@ class Body:
     async def drain(self, most: int, seconds: float) -> bool:
         """Read and forget, so that a client still sending can hear our answer; whether it all came."""
         gone = 0
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(seconds), suppress(Stalled):
             while chunks := await self.take():
                 gone += sum(map(len, chunks))
                 if gone > most:
@@ -152,7 +186,7 @@ class Pulled(io.RawIOBase):
             self._pull()
 
     def _pull(self) -> None:
-        taken = trio.from_thread.run(self._body.take, _WORTH)
+        taken = trio.from_thread.run(self._body.take, WORTH)
         self._ended = not taken
         self.count += sum(map(len, taken))
         if self.count > self._most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -12,7 +12,7 @@ import trio
 
 from decentraspace.api import ingest
 from decentraspace.api.allowance import FREE
-from decentraspace.api.body import Stalled
+from decentraspace.api.body import WORTH, Stalled
 from decentraspace.api.kept import KeptUpload
 from decentraspace.api.routing import Call
 from decentraspace.api.schemas import attr, time
@@ -33,7 +33,7 @@ from decentraspace.errors import (
 
 T = TypeVar("T")
 
-_AT_ONCE, _AT_ONCE_EACH = 16, 4  # uploads under way, in all and per wallet
+_AT_ONCE, _AT_ONCE_FREE, AT_ONCE_EACH = 16, 12, 4  # uploads under way: in all, of the free tier, per wallet
 PROBLEMS = (
     BadInput,
     Unauthorized,
@@ -65,10 +65,18 @@ class UploadAnswer:
 @asynccontextmanager
 async def turn(call: Call) -> AsyncIterator[None]:
     """One of the places for uploads, and no garbage collection of what it brings until it is pinned."""
-    busy: dict[bytes, int] = call.shared.uploading
-    if sum(busy.values()) >= _AT_ONCE or busy.get(call.owner, 0) >= _AT_ONCE_EACH:
+    # A place and its thread are taken when there is something to do in it: a small upload is there by then.
+    await call.stream.gather(WORTH)
+    free = await trio.to_thread.run_sync(call.shared.kept.is_free, call.owner)
+    busy: list[tuple[bytes, bool]] = call.shared.uploading
+    if (
+        len(busy) >= _AT_ONCE
+        or (free and sum(of_free for _, of_free in busy) >= _AT_ONCE_FREE)
+        or sum(owner == call.owner for owner, _ in busy) >= AT_ONCE_EACH
+    ):
         raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
-    busy[call.owner] = busy.get(call.owner, 0) + 1
+    place = (call.owner, free)
+    busy.append(place)
     try:
         hold = call.node.blocks.hold()
         await trio.to_thread.run_sync(hold.__enter__)
@@ -77,18 +85,17 @@ async def turn(call: Call) -> AsyncIterator[None]:
         finally:
             hold.__exit__(None, None, None)
     finally:
-        busy[call.owner] -= 1
-        if not busy[call.owner]:
-            del busy[call.owner]
+        busy.remove(place)
 
 
 async def counted(call: Call, work: Callable[[Callable[[int], None]], T]) -> T:
     """Run `work(add)` in a thread, within the wallet's allowance, and that of the free tier in all."""
     kept, allowances = call.shared.kept, call.shared.allowances
+    free = await trio.to_thread.run_sync(kept.is_free, call.owner)
 
     def run() -> T:
         with allowances.counter(call.owner, kept.room(call.owner)) as counter:
-            if not kept.is_free(call.owner):
+            if not free:
                 return work(counter.add)
             with allowances.counter(FREE, kept.free_most) as everybody:
 
@@ -98,7 +105,8 @@ async def counted(call: Call, work: Callable[[Callable[[int], None]], T]) -> T:
 
                 return work(add)
 
-    return await trio.to_thread.run_sync(run, limiter=call.shared.threads)
+    async with call.shared.free_threads if free else nullcontext():  # the rest is for the paid tier
+        return await trio.to_thread.run_sync(run, limiter=call.shared.threads)
 
 
 async def take(

@@ -113,6 +113,13 @@ class KeptUploads:
             self._blocks.unpin(root, _name(owner))
             self._drop(owner, root)
 
+    def drop(self, root: bytes, pin: str) -> None:
+        """Forget what a pin of that name keeps, whosever it is."""
+        if owner := _owner(pin):
+            self.forget(owner, root)
+        else:
+            self._blocks.unpin(root, pin)
+
     def listed(self, owner: bytes, after: bytes = b"", limit: int = 100) -> list[KeptUpload]:
         """By CID, from the one behind `after` on."""
         with self._state.writing() as db:

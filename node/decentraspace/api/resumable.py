@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from decentraspace.api import ingest
-from decentraspace.api.body import Pulled
+from decentraspace.api.body import WORTH, Body, Stalled
 from decentraspace.api.ingest import CAR, FILE, TARS, ZIP
-from decentraspace.api.intake import PROBLEMS, UploadAnswer, counted, take, turn
+from decentraspace.api.intake import AT_ONCE_EACH, PROBLEMS, UploadAnswer, counted, take, turn
 from decentraspace.api.routing import Call, Media, Reply, RouteTable
 from decentraspace.api.schemas import attr
 from decentraspace.errors import (
     BadInput,
     Conflict,
+    DecentraSpaceError,
     NotFound,
     QuotaExceeded,
+    TooLarge,
     TooMany,
     Unauthorized,
     UnsupportedMedia,
@@ -32,6 +34,8 @@ PARTIAL = "application/partial-upload"
 _OPEN_EACH, _OPEN_FREE = 8, 1000  # uploads open: of one wallet, and of all before the free tier must wait
 _SPARE_DISK = 256 * 1024 * 1024  # bytes of disk that uploads leave free
 _LOOK_EVERY = 32 * 1024 * 1024  # bytes between looks at the room there is
+_SOON = 0.1  # seconds in which the next bytes must come for a thread to wait for them
+_LAST_WORDS = 10.0  # seconds to put down what had come of an upload that broke off
 
 
 @dataclass(frozen=True)
@@ -133,36 +137,69 @@ async def resume(call: Call) -> Any:
 async def writing(call: Call, name: str) -> AsyncIterator[None]:
     if name in call.shared.spooling:
         raise Conflict("Another request is at this upload", slug="upload-busy")
-    call.shared.spooling.add(name)
+    call.shared.spooling[name] = call.owner
     try:
         yield
     finally:
-        call.shared.spooling.discard(name)
+        del call.shared.spooling[name]
 
 
 async def _append(call: Call, name: str, offset: int, length: int | None) -> int:
-    """The request's body to the upload's file, from `offset` on; synced when it returns."""
-    uploads = call.node.uploads
+    """The request's body to the upload's file, from `offset` on; synced when it returns.
+
+    The body is waited for here and not in a thread, of which there are few: slow uploads cost others nothing.
+    """
+    uploads, body = call.node.uploads, call.stream
     most = call.node.config.api.max_upload if length is None else length
+    here = offset
 
     def work(add: Callable[[int], None]) -> int:
-        source = Pulled(call.stream, max(most - offset, 0))
+        return uploads.append(name, here, _counting(call, _at_hand(body), most - here, add))
 
-        def chunks() -> Iterator[bytes]:
-            left = min(_room(call), _LOOK_EVERY)
-            for chunk in source.chunks():
-                add(len(chunk))
-                left -= len(chunk)
-                if left < 0:
-                    left = min(_room(call) - len(chunk), _LOOK_EVERY)
-                    if left < 0:
-                        raise QuotaExceeded("The node has no room for this upload", hint="Try another node.")
-                yield chunk
-
-        return uploads.append(name, offset, chunks())
-
+    if sum(owner == call.owner for owner in call.shared.spooling.values()) >= AT_ONCE_EACH:
+        raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
     async with writing(call, name):
-        return await counted(call, work)
+        try:
+            while True:
+                await body.gather(WORTH)
+                here = await counted(call, work)
+                if body.ended:
+                    return here
+        except (trio.Cancelled, Stalled):
+            deadline = trio.current_time() + _LAST_WORDS
+            with trio.CancelScope(deadline=deadline, shield=True), suppress(DecentraSpaceError):
+                await _keep_rest(call, name, most)
+            raise
+
+
+async def _keep_rest(call: Call, name: str, most: int) -> None:
+    uploads, rest = call.node.uploads, call.stream.take_now()  # nobody else is at it any more
+    here = await trio.to_thread.run_sync(uploads.offset, name)
+    await counted(call, lambda add: uploads.append(name, here, _counting(call, rest, most - here, add)))
+
+
+def _at_hand(body: Body) -> Iterator[bytes]:
+    """In a thread: what has arrived, and goes on arriving without a pause."""
+    while taken := trio.from_thread.run_sync(body.take_now):
+        yield from taken
+        if not trio.from_thread.run(body.gather, WORTH, _SOON):
+            return
+
+
+def _counting(call: Call, chunks: Iterable[bytes], most: int, add: Callable[[int], None]) -> Iterator[bytes]:
+    """The chunks, as long as there is room for them; TooLarge beyond `most` bytes."""
+    left = min(_room(call), _LOOK_EVERY)
+    for chunk in chunks:
+        most -= len(chunk)
+        if most < 0:
+            raise TooLarge("The upload has more bytes than it may")
+        add(len(chunk))
+        left -= len(chunk)
+        if left < 0:
+            left = min(_room(call) - len(chunk), _LOOK_EVERY)
+            if left < 0:
+                raise QuotaExceeded("The node has no room for this upload", hint="Try another node.")
+        yield chunk
 
 
 def _room(call: Call) -> int:

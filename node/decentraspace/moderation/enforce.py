@@ -34,7 +34,9 @@ async def enforce(moderation: Moderation, holdings: Holdings, copies: Copies, in
         await holdings.flag()
         held = await trio.to_thread.run_sync(holdings.versions)
         await _release(holdings, [head for head in held if moderation.refused(head) is not None])
-        await trio.to_thread.run_sync(_drop_uploads, blocks, lambda root: rules.find(root) is not None)
+        await trio.to_thread.run_sync(
+            _drop_uploads, moderation, blocks, lambda root: rules.find(root) is not None
+        )
         return
     blocked = await _blocked_blocks(blocks, rules)
     if blocked:
@@ -44,7 +46,9 @@ async def enforce(moderation: Moderation, holdings: Holdings, copies: Copies, in
                 moderation.taint(head)
                 found.append(head)
         await _release(holdings, found)
-        await trio.to_thread.run_sync(_drop_uploads, blocks, lambda root: _reaches(blocks, root, blocked))
+        await trio.to_thread.run_sync(
+            _drop_uploads, moderation, blocks, lambda root: _reaches(blocks, root, blocked)
+        )
     await copies.look()
 
 
@@ -54,11 +58,11 @@ async def _release(holdings: Holdings, heads: list[SiteHead]) -> None:
         await holdings.refuse(head)
 
 
-def _drop_uploads(store: BlockStore, refused: Callable[[bytes], bool]) -> None:
+def _drop_uploads(moderation: Moderation, store: BlockStore, refused: Callable[[bytes], bool]) -> None:
     for root, name in list(store.pins()):
         if name.startswith(UPLOAD) and refused(root):
             log.warning("blocked_upload_released", root=cids.to_text(root))
-            store.unpin(root, name)
+            moderation.drop_upload(root, name)
 
 
 async def _blocked_blocks(store: BlockStore, rules: DenyRules) -> set[bytes]:

@@ -51,6 +51,9 @@ class Moderation:
         self._wake = trio.Event()
         self._tainted: dict[bytes, tuple[int, DecentraSpaceError]] = {}  # manifest -> (generation, why)
         self.enforce: Callable[[bool], Awaitable[None]] | None = None
+        # (root, pin's name). The API, once it runs, has it forget what it lists and charges for as well; what
+        # is unpinned before that, it forgets when it starts.
+        self.drop_upload: Callable[[bytes, str], None] = blocks.unpin
         blocks.guard = self._guard
 
     def close(self) -> None:
