@@ -23,10 +23,10 @@ from multiaddr import Multiaddr
 from structlog.testing import capture_logs
 
 from decentraspace.identity.keys import NodeKey
-from decentraspace.network import frames, sync
+from decentraspace.network import frames, pace, rounds, sync
 from decentraspace.network.refused import Refused
 from decentraspace.records.codec import MAX_ENVELOPE
-from tests.network.peers import Factory, Peer, running, sites, stranger, until
+from tests.network.peers import Factory, Peer, ordered_keys, running, sites, stranger, until
 from tests.network.test_network import cids_of, in_mesh
 from tests.records.factory import RULES, take
 
@@ -208,7 +208,7 @@ async def test_an_exchange_with_a_hostile_peer_ends_and_is_logged(factory: Facto
             await until(lambda: any(entry["event"] == "exchange_failed" for entry in logs))
         await still_works(first, second)
         assert first.store.ids() == sorted(first.store.ids())
-        assert first.network.rounds.answering.total() == 0
+        assert first.network.rounds.answering == {}
 
 
 async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +248,84 @@ async def test_exchanges_that_one_peer_begins_are_one_at_a_time(factory: Factory
         target = ID.from_string(first.key.peer_id)
         held = await host.new_stream(target, [SYNC])
         await frames.send(held, {"root": bytes(24), "count": 1})
-        await until(lambda: first.network.rounds.answering.total() == 1)
+        await until(lambda: len(first.network.rounds.answering) == 1)
         for _ in range(5):
             with trio.fail_after(10), suppress(StreamFailure):
                 await ended(await host.new_stream(target, [SYNC]))
-        assert first.network.rounds.answering.total() == 1
+        assert len(first.network.rounds.answering) == 1
+        await still_works(first, second)
+
+
+@asynccontextmanager
+async def stalled(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, spared: float
+) -> AsyncIterator[tuple[Peer, Peer, Any]]:
+    """A node whose one place for answers is held by somebody silent, and an honest one that begins exchanges."""
+    monkeypatch.setattr(rounds, "_ANSWERED_AT_ONCE", 1)
+    monkeypatch.setattr(rounds, "_LAG_SPARED", spared)
+    monkeypatch.setattr(rounds, "_BUSY_RETRY", 0.05)
+    low, high = ordered_keys(2)
+    first = factory.make(key=low)
+    first.take(sites(1)[0])
+    async with running(first), stranger(first) as host:
+        held = await host.new_stream(ID.from_string(first.key.peer_id), [SYNC])
+        await frames.send(held, {"root": bytes(24), "count": 1})
+        await until(lambda: len(first.network.rounds.answering) == 1)
+        second = factory.make(key=high, bootstrap=[first.address])
+        async with running(second):
+            yield first, second, held
+
+
+async def test_a_busy_node_says_so_and_keeps_its_peers(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = 0
+
+    async def refuse(stream: Any) -> None:
+        nonlocal told
+        await refuse_really(stream)
+        told += 1
+
+    refuse_really = sync.refuse
+    monkeypatch.setattr(sync, "refuse", refuse)
+    async with stalled(factory, monkeypatch, spared=1000.0) as (first, second, held):
+        await until(lambda: told > rounds._FAILURES_MOST + 2)
+        assert second.network.rounds.totals.failed == 0
+        assert first.key.peer_id in second.connected()
+        assert second.store.ids() == []
+        await held.reset()
+        await until(lambda: second.store.ids() == first.store.ids())
+        assert second.network.rounds.totals.failed == 0
+
+
+async def test_a_peer_that_stalls_makes_room_for_another(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stalled(factory, monkeypatch, spared=0.3) as (first, second, held):
+        await until(lambda: second.store.ids() == first.store.ids())
+        await ended(held)
+        await until(lambda: first.network.rounds.answering == {})
+
+
+async def test_an_exchange_in_which_little_moves_ends(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message is in time, and asks little: together they take longer than what they bring is worth."""
+    monkeypatch.setattr(pace, "LAG_MOST", 1.0)
+    async with honest_pair(factory) as (first, second), stranger(first) as host:
+        first.take(sites(1)[0])
+        stream = await host.new_stream(ID.from_string(first.key.peer_id), [SYNC])
+        with capture_logs() as logs:
+            with trio.fail_after(20), suppress(Exception):  # hung up on, as it should be
+                await frames.send(stream, OTHER_SET)
+                await frames.receive(stream)
+                while True:
+                    await trio.sleep(0.4)
+                    await frames.send(stream, {"split": [], "names": [b""]})
+                    await frames.receive(stream)
+            await until(lambda: any(entry["event"] == "exchange_failed" for entry in logs))
+        [entry] = [entry for entry in logs if entry["event"] == "exchange_failed"]
+        assert "TooSlowError" in entry["reason"]
         await still_works(first, second)
 
 

@@ -2,13 +2,15 @@
 
 Of two peers the one with the higher id begins, and the exchange goes both ways; the other one begins only
 when that one does not. A peer that breaks the protocol loses its connection.
+
+When all places for answers are taken, the peer that has kept this node waiting longest makes room, and if
+none has, the new one is told that this node is busy.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from decentraspace.config import NetworkConfig
 from decentraspace.errors import BadInput
 from decentraspace.network import sync
 from decentraspace.network.guests import Guests
+from decentraspace.network.pace import Pace
 from decentraspace.network.refused import Refused
 from decentraspace.network.serving import Serving
 from decentraspace.records.store import AddResult, RecordStore
@@ -33,6 +36,8 @@ _LOOK = 0.2  # seconds between looks at who is connected
 _RETRY = 0.5  # seconds after a first exchange that failed, doubled with each further one
 _FAILURES_MOST = 6  # in a row, then the connection is given up
 _ANSWERED_AT_ONCE = 16  # exchanges that peers began
+_LAG_SPARED = 5.0  # seconds a peer may keep this node waiting without losing its place to another
+_BUSY_RETRY = 2.0  # seconds until a busy peer is asked again, half of them to twice as many
 _SILENT_ROUNDS = 3  # after so many rounds in which the other one should have begun, this one does
 _JITTER = 0.2  # of the interval: nodes that started together do not stay together
 _JOINING = 600.0  # seconds in which the first exchange with a peer brings what was there before
@@ -62,6 +67,14 @@ class Totals:
     refused: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+
+
+@dataclass
+class _Answer:
+    """An exchange that a peer began."""
+
+    scope: trio.CancelScope
+    pace: Pace
 
 
 @dataclass
@@ -95,7 +108,7 @@ class Rounds:
         self.lately_refused = Refused()
         self._serving = Serving(config.sync_interval)
         self.peers: dict[str, Round] = {}
-        self.answering: Counter[str] = Counter()
+        self.answering: dict[str, _Answer] = {}
         self.since: dict[str, float] = {}
         self.totals = Totals()
 
@@ -157,6 +170,8 @@ class Rounds:
                     peer=name,
                 )
             self._exchanged(name, this, result)
+        except sync.PeerBusy:
+            this.due = trio.current_time() + _BUSY_RETRY * random.uniform(0.5, 2)  # noqa: S311
         except Exception as error:  # noqa: BLE001 - a peer's failure, of whatever kind, is no failure of this node
             this.failures += 1
             self.totals.failed += 1
@@ -175,16 +190,22 @@ class Rounds:
         """The handler of streams that peers open."""
         peer = stream.muxed_conn.peer_id
         name = str(peer)
-        if self._live is None or self.answering.total() >= _ANSWERED_AT_ONCE:
+        if self._live is None:
             await finish(stream, reset=True)  # it tries again
             return
-        if self.answering[name] or not self._serving.begins(name):
+        if name in self.answering or not self._serving.begins(name):
             self._fault(peer)
             await finish(stream, reset=True)
             return
-        self.answering[name] += 1
+        if len(self.answering) >= _ANSWERED_AT_ONCE and not self._make_room():
+            await _refuse(stream)
+            return
+        mine = self.answering[name] = _Answer(
+            trio.CancelScope(deadline=trio.current_time() + sync.EXCHANGE_DEADLINE), Pace()
+        )
         try:
-            with trio.fail_after(sync.EXCHANGE_DEADLINE):
+            result = None
+            with mine.scope:
                 result = await sync.respond(
                     stream,
                     self._store,
@@ -193,7 +214,10 @@ class Rounds:
                     refused=self.lately_refused,
                     peer=name,
                     spend=lambda size, records: self._serving.spend(name, size, records),
+                    pace=mine.pace,
                 )
+            if result is None:
+                raise trio.TooSlowError
             self._exchanged(name, self._round(name), result)  # it may begin before it was seen here
         except Exception as error:  # noqa: BLE001 - as above: the peer's failure
             self.totals.failed += 1
@@ -202,8 +226,17 @@ class Rounds:
             if isinstance(error, BadInput):
                 self._cut_off(peer, str(error))
         finally:
-            del self.answering[name]
+            if self.answering.get(name) is mine:
+                del self.answering[name]
             await finish(stream)
+
+    def _make_room(self) -> bool:
+        """End the exchange of the peer that this node waited for longest, if it was long."""
+        slowest = max(self.answering, key=lambda name: self.answering[name].pace.lag)
+        if self.answering[slowest].pace.lag < _LAG_SPARED:
+            return False
+        self.answering.pop(slowest).scope.cancel()
+        return True
 
     def _joins(self, peer: str) -> bool:
         """Whether an exchange with this peer brings what was there before this node: the first with each
@@ -237,6 +270,14 @@ class Rounds:
                 bytes_in=result.bytes_in,
                 bytes_out=result.bytes_out,
             )
+
+
+async def _refuse(stream: Any) -> None:
+    try:
+        await sync.refuse(stream)
+    except Exception as error:  # noqa: BLE001 - whoever does not listen asks again
+        log.debug("busy_not_told", reason=repr(error))
+    await finish(stream)
 
 
 async def finish(stream: Any, *, reset: bool = False) -> None:

@@ -2,7 +2,7 @@
 
     asks                                        answers
     {root, count}                       ->
-                                        <-      {root, count}           equal: that was all
+                                        <-      {root, count}           equal: that was all; or {busy}: another time
     {split: [...], names: [...]}        ->
                                         <-      {split: [...], names: [...]}    as often as it takes
     {want: ids} … {offer: ids} … {done}  ->
@@ -11,7 +11,8 @@
 
 Names of records are the 32 bytes of their SHA-256; how differences are found says reconcile.py. Each side
 compares snapshots, and takes only records that it asked for by name. Every message has a deadline, every
-list a bound. What was taken before an exchange breaks off is kept, and the next one finds what is left.
+list a bound, and an exchange in which too little moves ends (pace.py). What was taken before an exchange
+breaks off is kept, and the next one finds what is left.
 
 What this node refused lately is not asked for again. A peer that sent such records has them, and they are
 not what the two differ in: so they count as known towards that peer. Refusals that other honest nodes may
@@ -29,9 +30,10 @@ from typing import Any
 import structlog
 import trio
 
-from decentraspace.errors import BadInput
+from decentraspace.errors import BadInput, Unavailable
 from decentraspace.network import frames, reconcile
 from decentraspace.network.frames import Stream
+from decentraspace.network.pace import Pace
 from decentraspace.network.reconcile import FINGERPRINT, ID, Comparison, Summary, Tree
 from decentraspace.network.refused import Refused
 from decentraspace.records import codec
@@ -53,7 +55,9 @@ _BYTES_PER_NAME = 160  # that telling the whole set takes, at most
 _RANGE_COSTS, _QUESTION_COSTS = 64, 256  # bytes that a range and a question count for beside its answer
 _MESSAGE_DEADLINE = 20.0  # seconds
 _STORING_DEADLINE = 100.0  # more, where the peer first has to store what it was sent
+_REFUSAL_DEADLINE = 2.0
 EXCHANGE_DEADLINE = 600.0
+_BUSY = {"busy": True}
 _PREFIX = codec.record_cid(b"")[:-ID]
 _MATTERS_OF_VIEW = frozenset({"sponsor-quota", "unknown-sponsor", "future-record", "expired-delegation"})
 
@@ -82,6 +86,16 @@ Spend = Callable[[int, int], None]
 enough."""
 
 
+class PeerBusy(Unavailable):
+    """The peer answers as many exchanges as it can. That is no failure of anybody's."""
+
+
+async def refuse(stream: Stream) -> None:
+    """Answer an exchange by `busy`."""
+    with trio.fail_after(_REFUSAL_DEADLINE):
+        await frames.send(stream, _BUSY)
+
+
 def is_fault(refusal: RecordRefused) -> bool:
     """Whether every honest node would have refused the record, and so not passed it on."""
     return refusal.problem_slug not in _MATTERS_OF_VIEW
@@ -104,7 +118,10 @@ async def initiate(
     taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
     mine = await taker.known()
     await line.write({"root": mine.fingerprint, "count": mine.count})
-    theirs = _summary(await line.read())
+    answer = await line.read()
+    if answer == _BUSY:
+        raise PeerBusy("A peer has no place for an exchange of records now")
+    theirs = _summary(answer)
     if theirs == mine.summary:
         return taker.result(sent=0, more=False)
     comparison = Comparison(mine, theirs, _NAMED_MOST)
@@ -141,9 +158,10 @@ async def respond(
     refused: Refused | None = None,
     peer: str = "",
     spend: Spend | None = None,
+    pace: Pace | None = None,
 ) -> SyncResult:
-    """The responder's side; arguments and errors as for `initiate`."""
-    line = _Line(stream, spend)
+    """The responder's side; arguments and errors as for `initiate`. `pace`: where the peer's is noted."""
+    line = _Line(stream, spend, pace)
     taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
     mine = await taker.known()
     line.records = mine.count
@@ -211,8 +229,8 @@ async def _send_records(line: _Line, store: RecordStore, names: Sequence[bytes])
 class _Line:
     """Messages to and from one peer, counted."""
 
-    def __init__(self, stream: Stream, spend: Spend | None = None) -> None:
-        self._stream, self._spend = stream, spend
+    def __init__(self, stream: Stream, spend: Spend | None = None, pace: Pace | None = None) -> None:
+        self._stream, self._spend, self._pace = stream, spend, pace or Pace()
         self._patience = 0.0
         self.records = 0  # of this side's set
         self.bytes_out = self.bytes_in = 0
@@ -225,8 +243,9 @@ class _Line:
         data = frames.encode(message)
         if self._spend is not None:
             self._spend(len(data), self.records)
-        with trio.fail_after(_MESSAGE_DEADLINE):
+        with self._pace.waiting(_MESSAGE_DEADLINE):
             await frames.send(self._stream, data)
+        self._pace.moved(len(data))
         self.bytes_out += len(data)
 
     async def write_names(self, kind: str, names: Sequence[bytes]) -> None:
@@ -236,8 +255,9 @@ class _Line:
     async def read(self) -> dict[str, Any]:
         # What this side sent before, the peer may still have to store.
         patience, self._patience = self._patience, 0.0
-        with trio.fail_after(_MESSAGE_DEADLINE + patience):
+        with self._pace.waiting(_MESSAGE_DEADLINE, patience):
             message, size = await frames.receive(self._stream)
+        self._pace.moved(size)
         self.bytes_in += size
         return message
 
