@@ -229,3 +229,34 @@ def test_any_dag_ends_in_content_or_in_words(data: st.DataObject) -> None:
             read()
         except DecentraSpaceError:
             continue
+
+
+def doubled(blocks: Blocks, levels: int) -> tuple[bytes, int]:
+    cid, size = blocks.raw(b"x"), 1
+    for _ in range(levels):
+        cid, size = blocks.node([Link(cid)] * 2, unixfs.encode_file(2 * size, [size] * 2)), 2 * size
+    return cid, size
+
+
+def test_a_file_of_doubled_parts_is_walked_once_where_each_block_is_wanted_once() -> None:
+    blocks = Blocks()
+    cid, size = doubled(blocks, 40)
+    assert len(list(reader.file_blocks(blocks.read, cid, once=True))) <= 80
+    assert len(list(reader.file_blocks(blocks.read, cid, 1, size - 1, once=True))) <= 240
+
+
+@given(st.integers(0, 64), st.integers(0, 64))
+def test_once_leaves_out_only_what_came_before(start: int, end: int) -> None:
+    blocks = Blocks()
+    cid, _ = doubled(blocks, 6)
+    every = dict.fromkeys(cid for cid, _ in reader.file_blocks(blocks.read, cid, start, end))
+    once = dict.fromkeys(cid for cid, _ in reader.file_blocks(blocks.read, cid, start, end, once=True))
+    assert list(once) == list(every)
+
+
+def test_a_part_that_is_given_two_sizes() -> None:
+    blocks = Blocks()
+    part = Link(blocks.raw(b"x"))
+    cid = blocks.node([part, part], unixfs.encode_file(3, [1, 2]))
+    with pytest.raises(Unprocessable, match="another size"):
+        list(reader.file_blocks(blocks.read, cid, once=True))

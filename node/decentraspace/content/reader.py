@@ -239,15 +239,25 @@ def iter_file(get: GetBlock, cid: bytes, start: int = 0, end: int | None = None)
 
 
 def file_blocks(
-    get: GetBlock, cid: bytes, start: int = 0, end: int | None = None
+    get: GetBlock, cid: bytes, start: int = 0, end: int | None = None, *, once: bool = False
 ) -> Iterator[tuple[bytes, bytes]]:
-    """(CID of each block in order, its bytes that fall into the range)."""
+    """(CID of each block in order, its bytes that fall into the range). `once`: a part that comes again is not
+    walked again, but for the two edges of the range: a few blocks that link twice to the next make 2^40 leaves."""
     stop = end if end is not None else 1 << 62
+    walked: dict[bytes, int] = {}  # parts that lie wholly inside the range, and their sizes
     stack: list[tuple[bytes, int, int | None, int]] = [(cid, 0, None, 0)]  # cid, offset, expected, depth
     while stack:
         here, offset, expected, depth = stack.pop()
         if depth > MAX_TREE_DEPTH:
             raise Unprocessable("A file's tree is too deep")
+        if once and expected is not None and start <= offset and offset + expected <= stop:
+            # What is below a part comes before what is beside it, so it is walked when it is met again.
+            known = walked.get(here)
+            if known == expected:
+                continue
+            if known is not None:
+                raise Unprocessable("A part of a file has another size than its parent says")
+            walked[here] = expected
         block = _load(get, here)
         if cids.codec(here) == cids.RAW:
             size, own = len(block), block

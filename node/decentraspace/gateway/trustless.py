@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from decentraspace.content import car, dagpb, reader
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import GetBlock, Resolved
+from decentraspace.errors import Unprocessable
 from decentraspace.gateway import formats
 from decentraspace.gateway.formats import Request
 from decentraspace.gateway.page import CORS, Headers, Mode, about
@@ -64,6 +65,8 @@ def from_byte(stream: Callable[[], Iterator[bytes]]) -> Callable[[int], Iterator
     return parts
 
 
+_BLOCKS_MOST = 1 << 21  # blocks of one CAR; with duplicates, a few blocks make one without end
+
 # Announces a frame that does not come: every decoder sees that the CAR was broken off, which the end of a
 # chunked body alone does not tell.
 BROKEN_OFF = cids.varint(cids.MAX_BLOCK)
@@ -88,7 +91,9 @@ def car_stream(
         if cid not in seen and cids.identity_data(cid) is None:
             seen.add(cid)
             yield frame(cid, get(cid))
-    for cid, data in _entity(get, resolved, request):
+    for count, (cid, data) in enumerate(_entity(get, resolved, request), 1):
+        if count > _BLOCKS_MOST:
+            raise Unprocessable(f"A CAR has at most {_BLOCKS_MOST} blocks here")
         if cids.identity_data(cid) is not None or (cid in seen and not request.dups):
             continue
         if not request.dups:
@@ -103,7 +108,7 @@ def _entity(get: GetBlock, resolved: Resolved, request: Request) -> Iterator[tup
     elif request.scope == "entity" or request.range is not None:
         if stat.kind == "file":
             start, end = _absolute(request.range, stat.size)
-            for cid, _ in reader.file_blocks(get, stat.cid, start, end):
+            for cid, _ in reader.file_blocks(get, stat.cid, start, end, once=not request.dups):
                 yield from _own(get, cid)
         elif stat.kind == "directory":
             # All blocks that enumerate the directory, none of what is in it.
