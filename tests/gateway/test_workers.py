@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from decentraspace.ledger.usage import UsageStore
 from tests.gateway.served import Answer, Owner, Served, Wire, until
@@ -72,6 +73,21 @@ def test_a_killed_gateway_comes_back(serve: Callable[..., Served]) -> None:
     until(lambda: served.mains() - {main} and (answer := ask(site)) is not None and answer.status == 200)
     assert not workers & served.workers()
     assert not any(runs(pid) for pid in workers)
+
+
+def test_a_gateway_that_cannot_be_started_again_is_tried_later(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As when there are no files or processes to be had just now: the node stays."""
+    served = serve()
+    site = served.site({"index.html": PAGE})
+    (main,) = served.mains()
+    with capture_logs() as logs:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+        os.kill(main, signal.SIGKILL)
+        until(lambda: any(line["event"] == "gateway_not_started" for line in logs))
+        monkeypatch.undo()
+    until(lambda: (answer := ask(site)) is not None and answer.status == 200)
 
 
 READER = """

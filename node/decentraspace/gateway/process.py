@@ -108,26 +108,33 @@ async def serve_gateway(
     }
     delay, started = _RESTART_FIRST, False
     while True:
+        code: int | None = None
         async with trio.open_nursery() as nursery:
-            process: trio.Process = await nursery.start(_process, environment)
-            if await _answers(process, gateway.host, gateway.port):
+            try:
+                process: trio.Process = await nursery.start(_process, environment)
+            except OSError as error:  # no file, process or memory to be had just now
                 if not started:
-                    started = True
-                    task_status.started()
-                delay = _RESTART_FIRST
-                async with trio.open_nursery() as watching:
-                    watching.start_soon(_watch, control, process)
-                    await process.wait()
-                    watching.cancel_scope.cancel()
-            elif started:
-                _kill(process)
+                    raise
+                log.error("gateway_not_started", reason=str(error))
             else:
-                raise ConfigError(
-                    "The gateway did not start; the lines above say why",
-                    hint=f"Is port {gateway.port} free? `decentraspace doctor` checks.",
-                )
-            await process.wait()
-        log.error("gateway_ended", code=process.returncode, restart_in=delay)
+                if await _answers(process, gateway.host, gateway.port):
+                    if not started:
+                        started = True
+                        task_status.started()
+                    delay = _RESTART_FIRST
+                    async with trio.open_nursery() as watching:
+                        watching.start_soon(_watch, control, process)
+                        await process.wait()
+                        watching.cancel_scope.cancel()
+                elif started:
+                    _kill(process)
+                else:
+                    raise ConfigError(
+                        "The gateway did not start; the lines above say why",
+                        hint=f"Is port {gateway.port} free? `decentraspace doctor` checks.",
+                    )
+                code = await process.wait()
+        log.error("gateway_ended", code=code, restart_in=delay)
         await trio.sleep(delay)
         delay = min(delay * 2, _RESTART_MOST)
 
