@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records import judging
-from decentraspace.records.judging import Judged, Judgement, judge, judges
+from decentraspace.records.judging import Judged, Judgement, Pool, judge
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
 from tests.records.factory import (
@@ -65,7 +65,7 @@ async def test_a_process_judges_as_this_one_does(always: None) -> None:
     given = envelopes()
     expected = [plain(judge(e, RULES, NOW)) for e in given]
     assert {isinstance(e, Judged) for e in expected} == {True, False}
-    async with judges(RULES, len(given)) as ask:
+    async with Pool(RULES).judges() as ask:
         for part in (given, given[:1], [], given * 20):
             found = await ask(part, NOW, False)
             assert [plain(j) for j in found] == [plain(judge(e, RULES, NOW)) for e in part]
@@ -76,7 +76,7 @@ async def test_a_process_judges_as_this_one_does(always: None) -> None:
 
 async def test_few_are_judged_here() -> None:
     given = envelopes()
-    async with judges(RULES, 10) as ask:
+    async with Pool(RULES).judges() as ask:
         found = await ask(given, NOW, False)
         assert _children() == []
     assert [plain(j) for j in found] == [plain(judge(e, RULES, NOW)) for e in given]
@@ -84,7 +84,7 @@ async def test_few_are_judged_here() -> None:
 
 async def test_a_process_that_dies_is_made_up_for(always: None) -> None:
     given = envelopes()
-    async with judges(RULES, len(given)) as ask:
+    async with Pool(RULES).judges() as ask:
         await ask(given, NOW, False)
         children = _children()
         assert len(children) == 2
@@ -97,9 +97,41 @@ async def test_a_process_that_dies_is_made_up_for(always: None) -> None:
 
 async def test_no_process_stays_behind(always: None) -> None:
     with trio.move_on_after(0.5):
-        async with judges(RULES, 1) as ask:
+        async with Pool(RULES).judges() as ask:
             while True:
                 await ask(envelopes(), NOW, False)
+    assert _children() == []
+
+
+async def test_one_stream_at_a_time_has_processes(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and whatever they were promised: the others are judged here."""
+    given = envelopes()
+    expected = [plain(judge(e, RULES, NOW)) for e in given]
+    monkeypatch.setattr(judging, "_WORTH_IT", len(given) + 1)
+    pool = Pool(RULES)
+    async with pool.judges() as first, pool.judges() as second:
+        for ask in (first, second):
+            assert [plain(j) for j in await ask(given, NOW, False)] == expected
+            assert _children() == []
+        for ask in (first, second, first):
+            assert [plain(j) for j in await ask(given, NOW, False)] == expected
+            assert len(_children()) == 2
+
+
+async def test_processes_end_when_a_stream_pauses(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are there for another one, or again for the first."""
+    monkeypatch.setattr(judging, "_IDLE", 0.1)
+    given = envelopes()
+    pool = Pool(RULES)
+    async with pool.judges() as first:
+        await first(given, NOW, False)
+        with trio.fail_after(10):
+            while _children():
+                await trio.sleep(0.02)
+        async with pool.judges() as second:
+            for ask in (second, first):
+                found = await ask(given, NOW, False)
+                assert [plain(j) for j in found] == [plain(judge(e, RULES, NOW)) for e in given]
     assert _children() == []
 
 
@@ -113,7 +145,7 @@ async def test_what_was_judged_elsewhere_is_stored_as_if_here(always: None, tmp_
     here, there = (RecordStore(tmp_path / name, RULES) for name in ("here", "there"))
     try:
         expected = here.add_many(given, now=NOW)
-        async with judges(RULES, len(given)) as ask:
+        async with Pool(RULES).judges() as ask:
             found = there.add_judged(await ask(given, NOW, False), now=NOW)
         for one, other in zip(expected, found, strict=True):
             if isinstance(one, AddResult):

@@ -27,6 +27,7 @@ from decentraspace.network.guests import Guests
 from decentraspace.network.pace import Pace
 from decentraspace.network.refused import Refused
 from decentraspace.network.serving import Serving
+from decentraspace.records.judging import Pool
 from decentraspace.records.store import AddResult, RecordStore
 
 log = structlog.get_logger(__name__)
@@ -106,6 +107,7 @@ class Rounds:
         self._joining_until = -1.0  # trio's clock; set by the first start
         self.met: set[str] = set()  # peers with which a whole exchange was done while joining
         self.lately_refused = Refused()
+        self._pool = Pool(store.rules)
         self._serving = Serving(config.sync_interval)
         self.peers: dict[str, Round] = {}
         self.answering: dict[str, _Answer] = {}
@@ -168,6 +170,7 @@ class Rounds:
                     joining=self._joins(name),
                     refused=self.lately_refused,
                     peer=name,
+                    pool=self._pool,
                 )
             self._exchanged(name, this, result)
         except sync.PeerBusy:
@@ -213,6 +216,7 @@ class Rounds:
                     joining=self._joins(name),
                     refused=self.lately_refused,
                     peer=name,
+                    pool=self._pool,
                     spend=lambda size, records: self._serving.spend(name, size, records),
                     pace=mine.pace,
                 )

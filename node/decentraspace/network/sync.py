@@ -37,7 +37,7 @@ from decentraspace.network.pace import Pace
 from decentraspace.network.reconcile import FINGERPRINT, ID, Comparison, Summary, Tree
 from decentraspace.network.refused import Refused
 from decentraspace.records import codec
-from decentraspace.records.judging import Judge, Judgement, judges
+from decentraspace.records.judging import Judge, Judgement, Pool
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
 
@@ -109,13 +109,15 @@ async def initiate(
     joining: bool,
     refused: Refused | None = None,
     peer: str = "",
+    pool: Pool | None = None,
 ) -> SyncResult:
     """The initiator's side. BadInput when the peer breaks the protocol, trio.TooSlowError when it dawdles.
 
-    `joining`: what was there before this node is taken as records/verdict.py says.
+    `joining`: what was there before this node is taken as records/verdict.py says. `pool`: judges of records,
+    which all exchanges of a node have in common.
     """
     line = _Line(stream)
-    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
+    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer, pool)
     mine = await taker.known()
     await line.write({"root": mine.fingerprint, "count": mine.count})
     answer = await line.read()
@@ -159,10 +161,11 @@ async def respond(
     peer: str = "",
     spend: Spend | None = None,
     pace: Pace | None = None,
+    pool: Pool | None = None,
 ) -> SyncResult:
     """The responder's side; arguments and errors as for `initiate`. `pace`: where the peer's is noted."""
     line = _Line(stream, spend, pace)
-    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer)
+    taker = _Taker(line, store, accepted, joining, refused or Refused(), peer, pool)
     mine = await taker.known()
     line.records = mine.count
     theirs = _summary(await line.read())
@@ -317,7 +320,9 @@ class _Taker:
         joining: bool,
         refused: Refused,
         peer: str,
+        pool: Pool | None,
     ) -> None:
+        self._pool = pool or Pool(store.rules)
         self._line, self._store, self._on_accepted = line, store, accepted
         self._joining, self._lately, self._peer = joining, refused, peer
         self._awaited: set[bytes] = set()
@@ -349,7 +354,7 @@ class _Taker:
         """
         self._awaited = set(awaited)
         try:
-            async with judges(self._store.rules, len(awaited)) as judge, trio.open_nursery() as nursery:
+            async with self._pool.judges() as judge, trio.open_nursery() as nursery:
                 to_judge, read = trio.open_memory_channel[list[bytes]](1)
                 to_store, judged = trio.open_memory_channel[_Batch](_BATCHES_WAITING)
                 nursery.start_soon(self._judge_all, judge, read, to_store)

@@ -1,7 +1,8 @@
 """Verdicts on many envelopes, on all cores: processes of our own that do nothing else.
 
 A verdict takes some 200 microseconds, nearly all of it two Ed25519 signatures and the decoding, and Python
-does one at a time in a process. The processes exist only while there is much to judge (`judges`).
+does one at a time in a process. The processes exist only while much is being judged, and a node has one set
+of them at most (`Pool`).
 
     python -m decentraspace.records.judging     reads requests on its input, writes verdicts, ends with it
 """
@@ -29,7 +30,8 @@ from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedR
 
 log = structlog.get_logger(__name__)
 
-_WORTH_IT = 2000  # envelopes for which processes are started
+_WORTH_IT = 2000  # envelopes that came, after which processes are started
+_IDLE = 5.0  # seconds without envelopes after which they end
 _PROCESSES_MOST = 8
 _DEADLINE = 60.0  # seconds for a part of a batch
 _NICE = 5  # the node's visitors come first
@@ -58,22 +60,73 @@ def judge(envelope: Envelope | bytes, rules: NetworkRules, now: int, *, joining:
         return RecordRefused(str(error), slug=error.problem_slug)
 
 
-@asynccontextmanager
-async def judges(rules: NetworkRules, expected: int) -> AsyncIterator[Judge]:
-    """Judges for about so many envelopes: in this process if they are few."""
+class Pool:
+    """The processes of one node, at the service of one stream of envelopes at a time; the others are judged in
+    this process. They are started when that stream has brought enough, and end when it pauses or is over."""
 
-    async def here(envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
+    def __init__(self, rules: NetworkRules) -> None:
+        self._rules = rules
+        self._user: object | None = None
+        self._workers: list[_Worker] = []
+
+    @asynccontextmanager
+    async def judges(self) -> AsyncIterator[Judge]:
+        """Judges for one stream: in this process until it has brought many."""
+        user, seen, working = object(), 0, False
+        last = trio.current_time()
+
+        async def ask(envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
+            nonlocal seen, working, last
+            seen += len(envelopes)
+            if not self._taken(user, seen):
+                return await self._here(envelopes, now, joining)
+            working = True
+            try:
+                await self._start()
+                return await self._everywhere(envelopes, now, joining)
+            finally:
+                working, last = False, trio.current_time()
+
+        async def end_when_idle() -> None:
+            while True:
+                await trio.sleep(_IDLE / 4)
+                if self._user is user and not working and trio.current_time() - last > _IDLE:
+                    await self._release(user)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end_when_idle)
+            try:
+                yield ask
+            finally:
+                await self._release(user)
+                nursery.cancel_scope.cancel()
+
+    def _taken(self, user: object, seen: int) -> bool:
+        """Whether the processes are that user's, now if not before."""
+        if self._user is None and seen >= _WORTH_IT and _processes() > 1:
+            self._user = user
+        return self._user is user
+
+    async def _release(self, user: object) -> None:
+        if self._user is user:
+            with trio.CancelScope(shield=True):  # at once: they are killed
+                for worker in self._workers:
+                    await worker.stop()
+            self._workers, self._user = [], None
+
+    async def _start(self) -> None:
+        if not self._workers:
+            self._workers = [_Worker(self._rules) for _ in range(_processes())]
+            for worker in self._workers:
+                await worker.start()
+
+    async def _here(self, envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
         return await trio.to_thread.run_sync(
-            lambda: [judge(e, rules, now, joining=joining) for e in envelopes]
+            lambda: [judge(e, self._rules, now, joining=joining) for e in envelopes]
         )
 
-    count = min(os.cpu_count() or 1, _PROCESSES_MOST)
-    if expected < _WORTH_IT or count < 2:
-        yield here
-        return
-    workers = [_Worker(rules) for _ in range(count)]
-
-    async def everywhere(envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
+    async def _everywhere(self, envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
+        workers = self._workers
         results: list[list[Judgement]] = [[] for _ in workers]
         share = -(-len(envelopes) // len(workers))
 
@@ -82,20 +135,16 @@ async def judges(rules: NetworkRules, expected: int) -> AsyncIterator[Judge]:
             if not part:
                 return
             found = await workers[number].judge(part, now, joining)
-            results[number] = await here(part, now, joining) if found is None else found
+            results[number] = await self._here(part, now, joining) if found is None else found
 
         async with trio.open_nursery() as nursery:
             for number in range(len(workers)):
                 nursery.start_soon(one, number)
         return [judgement for part in results for judgement in part]
 
-    try:
-        for worker in workers:
-            await worker.start()
-        yield everywhere
-    finally:
-        for worker in workers:
-            await worker.stop()
+
+def _processes() -> int:
+    return min(os.cpu_count() or 1, _PROCESSES_MOST)
 
 
 class _Worker:
