@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,10 @@ class Sender:
         first: list[bytes] = []
         size = 0
         body: PipeBody | None = None
+        gone = asyncio.ensure_future(protocol.client_disconnect())
         try:
             try:
-                async for piece in self._supply.pieces(target.root, parts):
+                async for piece in self._supply.pieces(target.root, parts, gone):
                     if body is not None:
                         await body.write(piece)
                         continue
@@ -144,6 +146,7 @@ class Sender:
         except ClientGone:
             pass
         finally:
+            gone.cancel()
             if body is not None:
                 self._usage.add(target.site, status, body.sent)
                 body.close()
