@@ -49,7 +49,7 @@ def test_a_lost_key_can_be_found_and_revoked(
     assert f"{lost}  1\n" in run("status", "my-site").out
     done = run("revoke", lost)
     assert done.code == 0, done.err
-    assert "decentraspace sites" in done.out
+    assert "my-site is offline" in done.out
     assert run("status", "my-site").code == 2
 
 
@@ -207,3 +207,23 @@ def test_rolling_back_several_steps(run: Run, logged_in: ServedNode, site: Path)
 def test_an_unknown_site_is_named_as_it_was(run: Run, logged_in: ServedNode) -> None:
     assert "No site nosuchsite is known here. `decentraspace sites`" in words(run("status", "nosuchsite"))
     assert "with channel pr-1" in words(run("status", "nosuchsite", "--channel", "pr-1"))
+
+
+def test_a_site_keeps_showing_what_other_keys_had_signed(
+    run: Run, logged_in: ServedNode, site: Path
+) -> None:
+    """The newest version builds on one of the revoked key, and would be void with it."""
+    assert run("deploy", site, "--json").code == 0
+    lost = run("status", "my-site", "--json").json["history"][0]["key"]
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.02)
+    login(run, logged_in)
+    (site / "index.html").write_text("<h1>by the new key</h1>")
+    newest = run("deploy", site, "--json").json
+    assert newest["seq"] == 2
+    done = run("revoke", lost, "--json")
+    assert done.code == 0, done.err
+    [kept] = done.json["sites"]
+    assert (kept["label"], kept["root"], kept["published"]) == ("my-site", newest["root"], True)
+    assert run("status", "my-site", "--json").json["root"] == newest["root"]

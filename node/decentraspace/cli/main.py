@@ -30,7 +30,7 @@ _MODULES = {
     "network": "network",
     "plugins": "plugins",
     "reports": "moderation",
-    "revoke": "sites",
+    "revoke": "revoke",
     "rollback": "sites",
     "run": "run",
     "sites": "sites",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -174,14 +173,14 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
             answer = {**unchanged(head), "changed": False}
             text = f"Nothing changed: {label} shows what version {old['seq']} showed."
         else:
-            answer = {**_publish(api, saved, head, old, sign_next), "changed": True}
+            answer = {**publish(api, saved, head, old, sign_next), "changed": True}
             text = f"Version {answer['seq']} of {label} shows what version {old['seq']} showed."
     answer["shows"] = old["seq"]
     more = "" if seq else f" `decentraspace rollback {label}` goes one step further back."
     emit(answer, text + more, as_json)
 
 
-def _publish(
+def publish(
     api: Api, saved: Any, head: dict[str, Any], old: dict[str, Any], sign_next: Any
 ) -> dict[str, Any]:
     from decentraspace.cli.client import ApiProblem
@@ -207,7 +206,7 @@ def _publish(
         ) from error
 
 
-def _pages(api: Api, head: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+def pages(api: Api, head: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
     """Versions that count, from the head on, newest first."""
     cursor = str(head["seq"] + 1)
     while cursor:
@@ -219,12 +218,12 @@ def _pages(api: Api, head: dict[str, Any], **more: Any) -> Iterator[dict[str, An
 
 
 def _version(api: Api, head: dict[str, Any], seq: int) -> dict[str, Any] | None:
-    return next(_pages(api, head, seq=seq), None) if seq <= head["seq"] else None
+    return next(pages(api, head, seq=seq), None) if seq <= head["seq"] else None
 
 
 def _before(api: Api, head: dict[str, Any]) -> dict[str, Any] | None:
     """The version that was shown before the present one, as if nothing that was rolled back had been there."""
-    return step_back(list(_pages(api, head))[::-1])
+    return step_back(list(pages(api, head))[::-1])
 
 
 def step_back(versions: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -244,59 +243,6 @@ def step_back(versions: list[dict[str, Any]]) -> dict[str, Any] | None:
             del places[undone["root"]]
         del shown[place + 1 :]
     return shown[-2] if len(shown) > 1 else None
-
-
-@click.command()
-@click.argument("key")
-@click.option("--site", "label", help="Only what the key signed for this site of yours.")
-@click.option(
-    "--after",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Keep versions up to this one (with --site).",
-)
-@_node_option
-@json_option
-def revoke(key: str, label: str | None, after: int, node: str | None, as_json: bool) -> None:
-    """Take back what session KEY (did:key:…) may do. Log in anew first: only a newer login can.
-
-    `decentraspace status SITE` shows which key signed which version.
-
-    \b
-    Examples:
-      decentraspace revoke did:key:z6Mk…
-      decentraspace revoke did:key:z6Mk… --site blog --after 41
-    """
-    from decentraspace.cli import client
-    from decentraspace.identity import didkey
-    from decentraspace.records.schema import Revocation, site_id
-    from decentraspace.records.signing import sign_revocation
-
-    saved = client.load()
-    if after and not label:
-        raise BadInput("--after goes with --site.")
-    if key == saved.did:
-        raise Conflict(
-            "This is the session in use, and only a newer login can revoke it.",
-            hint="Run `decentraspace login` again first.",
-        )
-    revocation = Revocation(
-        owner=saved.address,
-        key=didkey.decode(key),
-        site=site_id(saved.address, label) if label else None,
-        after=after,
-        created=int(time.time()),
-    )
-    record = sign_revocation(revocation, saved.session_key, saved.delegation, saved)
-    with client.Api(node or saved.node, saved) as api:
-        answer = api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()})
-    emit(
-        answer,
-        f"{key} is revoked. A site whose newest version it had signed shows the one before: "
-        "look with `decentraspace sites`, and deploy again where you need to.",
-        as_json,
-    )
 
 
 def _name(site: str, node: str | None) -> tuple[str, str, Any]:

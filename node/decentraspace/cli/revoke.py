@@ -1,0 +1,121 @@
+"""`decentraspace revoke`: take back what a session key may do, and keep sites showing what others had signed."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from decentraspace.cli.output import emit, json_option
+from decentraspace.errors import BadInput, Conflict, DecentraSpaceError
+
+if TYPE_CHECKING:
+    from decentraspace.cli.client import Api, Saved
+
+
+@click.command()
+@click.argument("key")
+@click.option("--site", "label", help="Only what the key signed for this site of yours.")
+@click.option(
+    "--after",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Keep versions up to this one (with --site).",
+)
+@click.option("--node", help="URL of a node's API (default: where you logged in).")
+@json_option
+def revoke(key: str, label: str | None, after: int, node: str | None, as_json: bool) -> None:
+    """Take back what session KEY (did:key:…) may do. Log in anew first: only a newer login can.
+
+    What it signed becomes void, and so do later versions that build on that. Each site that this touches is
+    published again with the newest content that another of your keys had signed. `decentraspace status SITE`
+    shows which key signed which version.
+
+    \b
+    Examples:
+      decentraspace revoke did:key:z6Mk…
+      decentraspace revoke did:key:z6Mk… --site blog --after 41
+    """
+    from decentraspace.cli import client
+    from decentraspace.identity import didkey
+    from decentraspace.records.schema import Revocation, site_id
+    from decentraspace.records.signing import sign_revocation
+
+    saved = client.load()
+    if after and not label:
+        raise BadInput("--after goes with --site.")
+    if key == saved.did:
+        raise Conflict(
+            "This is the session in use, and only a newer login can revoke it.",
+            hint="Run `decentraspace login` again first.",
+        )
+    revocation = Revocation(
+        owner=saved.address,
+        key=didkey.decode(key),
+        site=site_id(saved.address, label) if label else None,
+        after=after,
+        created=int(time.time()),
+    )
+    record = sign_revocation(revocation, saved.session_key, saved.delegation, saved)
+    with client.Api(node or saved.node, saved) as api:
+        touched = _touched(api, saved, key) if label is None else []
+        answer = dict(api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()}))
+        answer["sites"] = [_keep(api, saved, head, shown) for head, shown in touched]
+    lines = [f"{key} is revoked."]
+    lines += [f"  {site['text']}" for site in answer["sites"]]
+    if label is not None:
+        lines.append(f"Look at it with `decentraspace status {label}`.")
+    emit(answer, "\n".join(lines), as_json)
+
+
+def _touched(api: Api, saved: Saved, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Heads of the wallet's channels in whose history the key has a part, each with the newest version that
+    another key signed, or None."""
+    from decentraspace.cli.sites import pages
+
+    found = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = api.get("/hosting/status/", **({"cursor": cursor} if cursor else {}))
+        for head in page["sites"]:
+            versions = list(pages(api, head))
+            if any(version["key"] == key for version in versions):
+                found.append((head, next((v for v in versions if v["key"] != key), None)))
+        cursor = page["next"]
+    return found
+
+
+def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | None) -> dict[str, Any]:
+    """Have a channel show what `shown` had, under the present login. What became of it, with a line of text."""
+    from decentraspace.cli.deploy import current, same, sign_next
+    from decentraspace.cli.sites import publish
+    from decentraspace.content import cid as cids
+
+    label, channel = was["label"], was["channel"]
+    name = label if channel == "production" else f"{label} (preview {channel})"
+    said: dict[str, Any] = {"label": label, "channel": channel, "root": None, "published": False}
+    if shown is None:
+        return {
+            **said,
+            "text": f"{name} is offline: no other key had signed a version. Deploy it again.",
+        }
+    try:
+        head = current(api, saved, label, channel)
+        if head is None or not same(head, cids.parse(shown["root"])):
+            base = head or {**was, "seq": 0, "manifest": None}
+            publish(api, saved, base, shown, sign_next if head else _first(sign_next))
+            said["published"] = True
+    except DecentraSpaceError as error:
+        return {
+            **said,
+            "text": f"{name} shows what version {shown['seq']} had no longer: {error} Deploy it again.",
+        }
+    return {**said, "root": shown["root"], "text": f"{name} shows what version {shown['seq']} showed."}
+
+
+def _first(sign_next: Any) -> Any:
+    """The channel has no version any more: the next one is its first."""
+    return lambda saved, label, channel, head, **more: sign_next(saved, label, channel, None, **more)
