@@ -176,6 +176,7 @@ class Node:
             "peer_id": self.key.peer_id,
             "peers": len(self.network.peers()),
             "version": __version__,
+            "leaving": self.hosting.shares.leaving,
         }
 
     def is_admin(self, owner: bytes) -> bool:

@@ -238,7 +238,11 @@ def _view(
         if not endpoint.narrow:
             refuse_limited(session)
         if endpoint.admin and (session is None or not node.is_admin(session.owner)):
-            raise Forbidden("Only administrators of this node may do this")
+            who = f"You are {checksum_address(session.owner)}. " if session is not None else ""
+            raise Forbidden(
+                "Only administrators of this node may do this",
+                hint=f"{who}Its operator names wallets in node.operator and node.admins, and restarts it.",
+            )
         media = (request.mimetype or "").lower()
         call = Call(
             node=node,

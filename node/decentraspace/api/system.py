@@ -22,6 +22,7 @@ class ReadyAnswer:
     peer_id: str = attr("The node's libp2p peer id.")
     peers: int = attr("Peers connected.")
     version: str = attr("Version of the program.")
+    leaving: bool = attr("Whether it is leaving the network, and takes no deploys therefore.", False)
 
 
 @table.add("GET", "/healthz", tag="system", answers={200: "text/plain"})

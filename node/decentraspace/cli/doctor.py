@@ -79,12 +79,36 @@ def _running(config: Config) -> Finding | None:
     facts = running.facts(config)
     if facts is None:
         return None
+    own = _peer_id(config)
+    if own is not None and own != facts["peer_id"]:
+        return Finding(
+            "node",
+            "wrong",
+            f"another one, {facts['peer_id']}, answers at {config.api_url}; this one is {own or 'not made yet'}",
+            "Set api.port, gateway.port and network.listen of one of them.",
+        )
     if not facts["ready"]:
         return Finding("node", "wrong", f"runs as {facts['peer_id']}, but {facts['detail']}", facts["hint"])
     if not facts["peers"]:
         mend = "Name a peer in network.bootstrap, or wait for one on the local network."
         return Finding("node", "warning", f"runs as {facts['peer_id']}, but has no peers", mend)
     return Finding("node", "ok", f"runs as {facts['peer_id']} with {facts['peers']} peer(s)")
+
+
+def _peer_id(config: Config) -> str | None:
+    """Of this configuration's key; "" when it is not made yet, None when it cannot be read here."""
+    path = config.data_dir / "node.key"
+    if not path.exists():
+        return ""
+    from decentraspace.identity.keys import NodeKey
+
+    # First without a passphrase: with one, a plain key would become encrypted.
+    for passphrase in (None, os.environ.get("DECENTRASPACE_KEY_PASSPHRASE", "").encode() or None):
+        try:
+            return NodeKey.load_or_create(path, passphrase).peer_id
+        except DecentraSpaceError:
+            continue
+    return None
 
 
 def _storage(config: Config) -> list[Finding]:

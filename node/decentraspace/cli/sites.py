@@ -82,7 +82,8 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
             facts = api.get("/readyz")
         emit(
             facts,
-            f"{url} is ready: peer {facts['peer_id']}, {facts['peers']} peer(s), version {facts['version']}.",
+            f"{url} is ready: peer {facts['peer_id']}, {facts['peers']} peer(s), version {facts['version']}."
+            + (" It is leaving the network and takes no deploys." if facts.get("leaving") else ""),
             as_json,
         )
         return
