@@ -84,7 +84,7 @@ def _running(config: Config) -> Finding | None:
         return Finding(
             "node",
             "wrong",
-            f"another one, {facts['peer_id']}, answers at {config.api_url}; this one is {own or 'not made yet'}",
+            f"another one, {facts['peer_id']}, answers at {config.api_url}; this one is {own}",
             "Set api.port, gateway.port and network.listen of one of them.",
         )
     if not facts["ready"]:
@@ -96,10 +96,10 @@ def _running(config: Config) -> Finding | None:
 
 
 def _peer_id(config: Config) -> str | None:
-    """Of this configuration's key; "" when it is not made yet, None when it cannot be read here."""
+    """Of this configuration's key; None when there is none yet, or it cannot be read here."""
     path = config.data_dir / "node.key"
     if not path.exists():
-        return ""
+        return None
     from decentraspace.identity.keys import NodeKey
 
     # First without a passphrase: with one, a plain key would become encrypted.
