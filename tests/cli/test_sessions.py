@@ -209,9 +209,7 @@ def test_an_unknown_site_is_named_as_it_was(run: Run, logged_in: ServedNode) -> 
     assert "with channel pr-1" in words(run("status", "nosuchsite", "--channel", "pr-1"))
 
 
-def test_a_site_keeps_showing_what_other_keys_had_signed(
-    run: Run, logged_in: ServedNode, site: Path
-) -> None:
+def test_a_site_keeps_showing_what_other_keys_had_signed(run: Run, logged_in: ServedNode, site: Path) -> None:
     """The newest version builds on one of the revoked key, and would be void with it."""
     assert run("deploy", site, "--json").code == 0
     lost = run("status", "my-site", "--json").json["history"][0]["key"]
