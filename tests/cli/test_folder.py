@@ -180,7 +180,7 @@ def test_folders_that_nobody_means(
         ("_redirects", "/fine /too 301\n\n/old\n", "_redirects, line 3"),
         ("_redirects", "/old /new 999\n", "status 999"),
         ("_headers", "/\n  no colon here\n", "_headers, line 2"),
-        ("_headers", "x" * 70_000, "more than 65536 bytes"),
+        ("_headers", "x" * 70_000, "cannot exceed 65536 bytes"),
     ],
 )
 def test_faulty_rules_are_refused_before_the_upload(
