@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -42,3 +43,9 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+def interruptible() -> None:
+    """For `preexec_fn`: SIGINT ends the child as in a terminal, also where the tests run in the background and
+    inherited that it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

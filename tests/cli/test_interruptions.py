@@ -18,6 +18,7 @@ import pytest
 from tests.cli.conftest import KEY, Result, ServedNode
 from tests.cli.test_publishing import words
 from tests.node.running import RunningNode
+from tests.support import interruptible
 
 Run = Callable[..., Result]
 
@@ -167,6 +168,7 @@ def test_ctrl_c_during_an_upload(
             stderr=subprocess.PIPE,
             env=environment,
             text=True,
+            preexec_fn=interruptible,
         )
         out, err = process.communicate(timeout=60)
         assert line.was_cut.is_set()

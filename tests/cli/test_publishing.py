@@ -22,6 +22,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content.reader import iter_file, resolve
 from decentraspace.records.schema import site_id
 from tests.cli.conftest import KEY, WALLET, Result, ServedNode
+from tests.support import interruptible
 
 Run = Callable[..., Result]
 
@@ -316,6 +317,7 @@ def test_ctrl_c_ends_quietly(run: Run, environment: dict[str, str], tmp_path: Pa
             stderr=subprocess.PIPE,
             env=environment,
             text=True,
+            preexec_fn=interruptible,
         )
         peer, _ = listener.accept()
         peer.recv(100)

@@ -34,7 +34,7 @@ def test_a_key_is_revoked_from_the_moment_its_revocation_is_stored(store: Record
     old, newer = (make_session(wallet, issued_at=NOW - age) for age in (100, 50))
     key = old[0].public_key().public_bytes_raw()
     assert not store.is_revoked(owner, key, NOW - 100)
-    store.add(take(make_revocation(wallet, newer, old[0]), node), now=NOW)
+    store.add(take(make_revocation(wallet, newer, old[0]), node), now=int(time.time()))
     assert store.is_revoked(owner, key, NOW - 100)
     assert store.is_revoked(owner, key, NOW - 100, site_id(owner, "blog"))
     assert not store.is_revoked(owner, key, NOW - 40), "the wallet may delegate to the key anew"
@@ -47,7 +47,7 @@ def test_a_revocation_for_one_site_leaves_the_others(store: RecordStore, node: N
     blog, shop = site_id(owner, "blog"), site_id(owner, "shop")
     old, newer = (make_session(wallet, issued_at=NOW - age) for age in (100, 50))
     key = old[0].public_key().public_bytes_raw()
-    store.add(take(make_revocation(wallet, newer, old[0], site=blog, after=3), node), now=NOW)
+    store.add(take(make_revocation(wallet, newer, old[0], site=blog, after=3), node), now=int(time.time()))
     revoked = {scope: store.is_revoked(owner, key, NOW - 100, scope) for scope in ("*", blog, shop)}
     assert revoked == {"*": False, blog: True, shop: False}
 
@@ -57,8 +57,8 @@ def test_a_revocation_by_a_revoked_key_does_not_stand(store: RecordStore, node: 
     owner = address_of(wallet)
     good, thief, newest = (make_session(wallet, issued_at=NOW - age) for age in (100, 50, 10))
     key = good[0].public_key().public_bytes_raw()
-    store.add(take(make_revocation(wallet, thief, good[0]), node), now=NOW)
+    store.add(take(make_revocation(wallet, thief, good[0]), node), now=int(time.time()))
     assert store.is_revoked(owner, key, NOW - 100)
-    store.add(take(make_revocation(wallet, newest, thief[0]), node), now=NOW)
+    store.add(take(make_revocation(wallet, newest, thief[0]), node), now=int(time.time()))
     assert not store.is_revoked(owner, key, NOW - 100)
     assert store.is_revoked(owner, thief[0].public_key().public_bytes_raw(), NOW - 50)

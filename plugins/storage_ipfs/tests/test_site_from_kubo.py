@@ -58,7 +58,14 @@ async def test_it_comes_back_and_is_served(
     now = int(time.time())
     wallet = make_wallet()
     session = make_session(wallet, rules, issued_at=now - 60, expires_at=now + 3600)
-    record = make_site(wallet, session, rules, root=root, size=len(content), created=now)
+    record = make_site(
+        wallet,
+        session,
+        rules,
+        root=root,
+        size=parts.blocks.dag_size(root) if not parts.blocks.missing(root) else 10**6,
+        created=now,
+    )
     result = records.add(sponsor(record, parts.key, now), now=now)
 
     async with trio.open_nursery() as nursery:
