@@ -1,8 +1,22 @@
-"""What to do about a port that cannot be listened on."""
+"""Whether a port can be listened on, and what to do where it cannot."""
 
 from __future__ import annotations
 
 import errno
+import socket
+
+from decentraspace.errors import ConfigError
+
+
+def check_free(host: str, port: int, what: str, setting: str) -> None:
+    """ConfigError, beginning with `what`, where nothing can listen there. `setting`: see `advice`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"{what}: {error.strerror}", hint=advice(error, setting)) from error
 
 
 def advice(error: OSError, setting: str) -> str:

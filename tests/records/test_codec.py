@@ -30,6 +30,7 @@ from tests.records.factory import (
     sign_site,
     take,
 )
+from tests.records.values import ANY
 from tests.support import ROOT
 
 T0 = 1_700_000_000
@@ -256,17 +257,6 @@ def test_any_bytes_are_read_or_bad_input(data: bytes) -> None:
     for decode in (codec.decode_record, codec.decode_envelope):
         with pytest.raises(BadInput):
             decode(data)
-
-
-ANY = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**64), 2**64 - 1)
-    | st.binary(max_size=70)
-    | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
 
 
 @given(st.sampled_from(sorted(RECORDS)), ANY, st.data())

@@ -31,6 +31,7 @@ from tests.records.factory import (
     make_wallet,
     take,
 )
+from tests.records.values import ANY
 from tests.support import ROOT
 
 T0 = 1_700_000_000
@@ -124,17 +125,6 @@ def test_any_bytes_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize("data", [None, 1, "text", [], {}, bytearray(RECORDS["site"]), memoryview(b"a")])
 def test_what_are_no_bytes_is_refused(data: Any) -> None:
     assert slug_of(data) in ("malformed-record", "too-large")
-
-
-ANY = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**64), 2**64 - 1)
-    | st.binary(max_size=70)
-    | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
 
 
 @given(st.sampled_from(sorted(RECORDS)), ANY, st.data())

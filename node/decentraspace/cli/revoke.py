@@ -61,7 +61,7 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
     )
     record = sign_revocation(revocation, saved.session_key, saved.delegation, saved)
     with client.Api(node or saved.node, saved) as api:
-        touched = _touched(api, saved, key) if label is None else []
+        touched = _touched(api, key) if label is None else []
         answer = dict(api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()}))
         answer["sites"] = [_keep(api, saved, head, shown) for head, shown in touched]
     lines = [f"{key} is revoked."]
@@ -71,7 +71,7 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
     emit(answer, "\n".join(lines), as_json)
 
 
-def _touched(api: Api, saved: Saved, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+def _touched(api: Api, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Heads of the wallet's channels in whose history the key has a part, each with the newest version that
     another key signed, or None."""
     from decentraspace.cli.sites import pages
@@ -90,7 +90,7 @@ def _touched(api: Api, saved: Saved, key: str) -> list[tuple[dict[str, Any], dic
 
 def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | None) -> dict[str, Any]:
     """Have a channel show what `shown` had, under the present login. What became of it, with a line of text."""
-    from decentraspace.cli.deploy import current, same, sign_next
+    from decentraspace.cli.deploy import current, same
     from decentraspace.cli.sites import publish
     from decentraspace.content import cid as cids
 
@@ -105,8 +105,7 @@ def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | N
     try:
         head = current(api, saved, label, channel)
         if head is None or not same(head, cids.parse(shown["root"])):
-            base = head or {**was, "seq": 0, "manifest": None}
-            publish(api, saved, base, shown, sign_next if head else _first(sign_next))
+            publish(api, saved, label, channel, head, shown)
             said["published"] = True
     except DecentraSpaceError as error:
         return {
@@ -114,8 +113,3 @@ def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | N
             "text": f"{name} shows what version {shown['seq']} had no longer: {error} Deploy it again.",
         }
     return {**said, "root": shown["root"], "text": f"{name} shows what version {shown['seq']} showed."}
-
-
-def _first(sign_next: Any) -> Any:
-    """The channel has no version any more: the next one is its first."""
-    return lambda saved, label, channel, head, **more: sign_next(saved, label, channel, None, **more)

@@ -154,7 +154,7 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
       decentraspace rollback blog 12
     """
     from decentraspace.cli import client
-    from decentraspace.cli.deploy import current, same, sign_next, unchanged
+    from decentraspace.cli.deploy import current, same, unchanged
     from decentraspace.content import cid as cids
 
     saved = client.load()
@@ -174,7 +174,7 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
             answer = {**unchanged(head), "changed": False}
             text = f"Nothing changed: {label} shows what version {old['seq']} showed."
         else:
-            answer = {**publish(api, saved, head, old, sign_next), "changed": True}
+            answer = {**publish(api, saved, label, channel, head, old), "changed": True}
             text = f"Version {answer['seq']} of {label} shows what version {old['seq']} showed."
     answer["shows"] = old["seq"]
     more = "" if seq else f" `decentraspace rollback {label}` goes one step further back."
@@ -182,15 +182,17 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
 
 
 def publish(
-    api: Api, saved: Any, head: dict[str, Any], old: dict[str, Any], sign_next: Any
+    api: Api, saved: Any, label: str, channel: str, head: dict[str, Any] | None, old: dict[str, Any]
 ) -> dict[str, Any]:
+    """Have a channel whose newest version is `head`, if it has one, show what `old` showed."""
     from decentraspace.cli.client import ApiProblem
+    from decentraspace.cli.deploy import sign_next
     from decentraspace.content import cid as cids
 
     record = sign_next(
         saved,
-        head["label"],
-        head["channel"],
+        label,
+        channel,
         head,
         root=cids.parse(old["root"]),
         size=old["size"],

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -84,7 +83,8 @@ async def serve_gateway(
     Started when it answers; ConfigError when its port is taken. `control`: where its workers' beats arrive.
     """
     gateway = config.gateway
-    _check_free(gateway.host, gateway.port)
+    where = f"The gateway cannot listen on {gateway.host}:{gateway.port}"
+    ports.check_free(gateway.host, gateway.port, where, "gateway.port")
     settings = {
         "blocks": str(config.data_dir / "blocks"),
         "socket": str(config.data_dir / "gateway.sock"),
@@ -199,19 +199,6 @@ async def _answers(process: trio.Process, host: str, port: int) -> bool:
             except (OSError, trio.BrokenResourceError):
                 await trio.sleep(0.02)
     return False
-
-
-def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"The gateway cannot listen on {host}:{port}: {error.strerror}",
-                hint=ports.advice(error, "gateway.port"),
-            ) from error
 
 
 def _end_with_input() -> None:

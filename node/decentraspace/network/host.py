@@ -6,7 +6,6 @@ Network.publish gossips an envelope; what gossip loses, set exchange brings
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -283,13 +282,4 @@ def _check_free(address: str) -> None:
         raise ConfigError(
             f"network.listen: {address!r} is not an address like /ip4/0.0.0.0/tcp/4001"
         ) from error
-    family = socket.AF_INET if "/ip4/" in address else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"network.listen: cannot listen on {address}: {error.strerror}",
-                hint=ports.advice(error, "network.listen"),
-            ) from error
+    ports.check_free(host, port, f"network.listen: cannot listen on {address}", "network.listen")

@@ -185,12 +185,12 @@ class Questions:
 
     def receipts(self, root: bytes) -> list[Statement]:
         """Receipts of nodes that hold all of `root`, one of each node, of so many as may be looked at."""
-        rows = self._all(
-            "SELECT key, MIN(cid) FROM statements WHERE kind = 'receipt' AND root = ? GROUP BY key LIMIT ?",
+        return self._statements(
+            "statements.cid IN (SELECT MIN(cid) FROM statements WHERE kind = 'receipt' AND root = ? "
+            "GROUP BY key LIMIT ?)",
             root,
             _MOST_HOLDERS,
         )
-        return [said for _, cid in rows for said in self._statements("statements.cid = ?", cid)]
 
     def holders(self, root: bytes) -> list[bytes]:
         """Keys of the nodes with a receipt for `root`."""

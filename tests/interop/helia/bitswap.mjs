@@ -1,7 +1,7 @@
 // Helia with Bitswap over libp2p (TCP, Noise, Yamux) as its only source, on loopback.
 // usage: node bitswap.mjs fetch PEER_ADDRESS ROOT_CID OUTPUT_FOLDER    dial, copy the directory, exit
 //        node bitswap.mjs serve FOLDER                                 add the files, print JSON, wait for stdin to end
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { withBitswap } from '@helia/bitswap'
 import { withLibp2pLight } from '@helia/libp2p'
@@ -13,6 +13,7 @@ import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createHeliaLight } from 'helia'
 import { CID } from 'multiformats/cid'
+import { copy } from './copy.mjs'
 
 const helia = withBitswap(withLibp2pLight(createHeliaLight(), {
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
@@ -23,23 +24,6 @@ const helia = withBitswap(withLibp2pLight(createHeliaLight(), {
 }))
 await helia.start()
 const fs = unixfs(helia)
-
-async function copy (cid, target) {
-  await mkdir(target, { recursive: true })
-  for await (const entry of fs.ls(cid)) {
-    const path = join(target, entry.name)
-    const stat = await fs.stat(entry.cid)
-    if (stat.type === 'directory') {
-      await copy(entry.cid, path)
-      continue
-    }
-    const pieces = []
-    for await (const piece of fs.cat(entry.cid)) {
-      pieces.push(piece)
-    }
-    await writeFile(path, Buffer.concat(pieces))
-  }
-}
 
 async function add (folder) {
   let directory = await fs.addDirectory()
@@ -54,7 +38,7 @@ async function add (folder) {
 const [mode, first, root, output] = process.argv.slice(2)
 if (mode === 'fetch') {
   await helia.libp2p.dial(multiaddr(first))
-  await copy(CID.parse(root), output)
+  await copy(fs, CID.parse(root), output)
 } else {
   const cid = await add(first)
   const address = helia.libp2p.getMultiaddrs()[0].toString()
