@@ -60,7 +60,7 @@ class Supply:
         self._threads = ThreadPoolExecutor(_THREADS, "render")
         self._patient = ThreadPoolExecutor(_WAITING, "waiting")
         self._here = threading.local()  # .work: of this thread
-        self._fetching: dict[bytes, asyncio.Future[bool]] = {}
+        self._fetching: dict[tuple[bytes, bytes], asyncio.Task[bool]] = {}
 
     def verified(self, cid: bytes) -> bytes:
         """A block as its CID says; a damaged one counts as missing. Blocked."""
@@ -161,18 +161,14 @@ class Supply:
             work.stop.set()
 
     async def bring(self, cid: bytes, root: bytes) -> bool:
-        """Ask the node for a block; requests for one block at one time ask once."""
-        under_way = self._fetching.get(cid)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
-        future = self._fetching[cid] = asyncio.get_running_loop().create_future()
-        there = False
-        try:
-            there = await self._control.ask("fetch", self._timeout, cid=cid, root=root)
-            return there
-        finally:
-            future.set_result(there)
-            del self._fetching[cid]
+        """Ask the node for a block below `root`; requests for the same at one time ask once. Who asked first may
+        leave: the others are answered all the same."""
+        asking = self._fetching.get((cid, root))
+        if asking is None:
+            asking = asyncio.create_task(self._control.ask("fetch", self._timeout, cid=cid, root=root))
+            self._fetching[cid, root] = asking
+            asking.add_done_callback(lambda _: self._fetching.pop((cid, root), None))
+        return await asyncio.shield(asking)
 
 
 def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
