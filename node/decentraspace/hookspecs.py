@@ -267,16 +267,121 @@ async def payment_webhook(
 @_hook(
     optional(
         list_of(
-            record({"owner": shapes.ADDRESS, "credits": shapes.CREDITS, "reference": shapes.REFERENCE}),
+            record(
+                {
+                    "allocation": shapes.HASH,
+                    "owner": shapes.ADDRESS,
+                    "credits": shapes.CREDITS,
+                    "reference": shapes.REFERENCE,
+                    "status": one_of("pending", "final", "refused", "later"),
+                },
+                {"detail": text(2000)},
+            ),
             10_000,
         )
     ),
     deadline=300.0,
 )
-async def ledger_settle(charges: list[dict[str, Any]], node: NodeAPI) -> list[dict[str, Any]] | None:
-    """Collect `charges`; those that were settled.
+async def ledger_settle(
+    charges: list[dict[str, Any]], root: str, node: NodeAPI
+) -> list[dict[str, Any]] | None:
+    """Collect `charges` on chain in one batch, whose Merkle root is `root` (0x and 64 hex digits).
 
-    A charge: {"owner": address, "credits": cumulative, "root": Merkle root of its usage records, as hex}.
+    A charge: {"allocation": 0x and 64 hex digits, "owner": address, "credits": all that was ever metered under
+    that allocation, a running total; "leaf": root of the usage behind it, 0x and 64 hex digits}. Answer for each
+    charge, with its `credits`: "pending" (written down durably, and sent or about to be), "final" (in a final
+    block), "refused" (the contract did not pay it; `detail` says why), "later" (nothing was written down: it
+    does not pay yet; it is offered again, in a newer batch). `reference`: the transaction's hash, "" before there
+    is one. The same root is offered again until all its charges are final or refused, also after a crash:
+    it is then to be looked up, and sent at most once at a time.
+    """
+
+
+_BLOCK = integer(0, 2**63 - 1, "a block's number")
+
+
+@_hook(
+    optional(
+        record(
+            {
+                "chain": shapes.CHAIN,
+                "next_block": integer(0, 2**63 - 1, "block to go on from"),
+                "events": list_of(
+                    record(
+                        {
+                            "block": _BLOCK,
+                            "block_hash": shapes.HASH,
+                            "time": shapes.TIME,
+                            "transaction": shapes.HASH,
+                            "index": integer(0, 2**31),
+                            "kind": text(60),
+                        },
+                        {
+                            "owner": shapes.ADDRESS,
+                            "operator": shapes.ADDRESS,
+                            "to": shapes.ADDRESS,
+                            "allocation": shapes.HASH,
+                            "credits": shapes.CREDITS,
+                            "cumulative": shapes.CREDITS,
+                            "cap": shapes.CREDITS,
+                            "rate": shapes.CREDITS,
+                            "start": shapes.TIME,
+                            "expires": shapes.TIME,
+                            "root": shapes.HASH,
+                            "label": text(63),
+                            "site": text(16, r"[a-z2-7]{16}", "a site id"),
+                            "before": shapes.TIME,
+                            "reason": text(200),
+                        },
+                    ),
+                    10_000,
+                ),
+            },
+            {"final_block": _BLOCK, "final_time": shapes.TIME},
+        )
+    ),
+    deadline=120.0,
+)
+async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Final events of the contracts from block `from_block` on, and where to go on. Repeatable.
+
+    All events of a block come in one answer, in their order; each counts once, by chain, transaction and index.
+    Kinds and their fields: "recharged" (owner, credits), "allocated" (owner, operator, allocation, cap, rate,
+    start, expires), "settled" (owner, operator, allocation, credits: what was paid; cumulative: all that was
+    metered), "stream_settled" (owner, operator, allocation, credits), "skipped" (allocation, reason), "batch"
+    (operator, root, credits), "depleted" (owner, operator, allocation), "released" (owner, allocation, credits),
+    "withdrawn" (owner, credits), "spent" (owner, credits; `to`, whom it was given to), "site_transferred" (site,
+    label; owner: the new one), "delegations_revoked" (site, before), "operator_registered" and
+    "operator_removed" (operator). Others are passed over. Amounts above 2^63-1 are given as 2^63-1, times
+    above 2^40 as 2^40. `final_block` and `final_time`: the newest final block.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {"chain": shapes.CHAIN, "operator": shapes.ADDRESS, "vault": shapes.ADDRESS},
+            {
+                "token": shapes.ADDRESS,
+                "operators": shapes.ADDRESS,
+                "sites": shapes.ADDRESS,
+                "first_block": _BLOCK,
+                "final_block": _BLOCK,
+                "final_time": shapes.TIME,
+                "explorer": shapes.URL,
+                "reachable": shapes.BOOLEAN,
+                "detail": text(2000),
+            },
+        )
+    ),
+    deadline=30.0,
+)
+async def chain_status(node: NodeAPI) -> dict[str, Any] | None:
+    """Which contracts this node settles with, as which operator, and how the chain stands.
+
+    `vault`, `token`, `operators`, `sites`: addresses of CreditVault, its coin, OperatorRegistry and SiteRegistry.
+    `first_block`: where the contracts begin. What does not depend on the chain is said also when it cannot be
+    reached.
     """
 
 
@@ -284,27 +389,62 @@ async def ledger_settle(charges: list[dict[str, Any]], node: NodeAPI) -> list[di
     optional(
         record(
             {
-                "next_block": integer(0, 2**63 - 1, "block to go on from"),
-                "events": list_of(
+                "balance": shapes.CREDITS,
+                "reserved": shapes.CREDITS,
+                "available": shapes.CREDITS,
+                "withdrawing": shapes.CREDITS,
+                "withdraw_after": shapes.TIME,
+                "block": _BLOCK,
+                "allocations": list_of(
                     record(
                         {
-                            "block": integer(0, 2**63 - 1),
-                            "block_hash": text(66, r"0x[0-9a-f]{64}", "a hash"),
-                            "transaction": text(66, r"0x[0-9a-f]{64}", "a hash"),
-                            "index": integer(0, 2**31),
-                            "kind": text(60),
-                        },
-                        {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+                            "allocation": shapes.HASH,
+                            "operator": shapes.ADDRESS,
+                            "id": integer(0, 2**256 - 1),
+                            "cap": shapes.CREDITS,
+                            "rate": shapes.CREDITS,
+                            "start": shapes.TIME,
+                            "expires": shapes.TIME,
+                            "stream_settled": shapes.CREDITS,
+                            "metered_settled": shapes.CREDITS,
+                        }
                     ),
-                    10_000,
+                    1000,
                 ),
             }
         )
     ),
-    deadline=120.0,
+    deadline=30.0,
 )
-async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
-    """Final events of the contracts from block `from_block` on, and where to go on. Repeatable."""
+async def chain_account(owner: str, node: NodeAPI) -> dict[str, Any] | None:
+    """What `owner` has on chain as of a final block, and what it allocated to operators."""
+
+
+@_hook(
+    optional(
+        record(
+            {
+                "chain_id": shapes.CHAIN,
+                "to": shapes.ADDRESS,
+                "data": text(200_000, r"0x(?:[0-9a-f]{2})*", "bytes as 0x and hex digits"),
+                "value": integer(0, 2**256 - 1, "wei"),
+            },
+            {"typed_data": text(20_000), "detail": text(2000)},
+        )
+    ),
+    deadline=30.0,
+)
+async def chain_transaction(
+    action: str, owner: str, arguments: dict[str, Any], node: NodeAPI
+) -> dict[str, Any] | None:
+    """A transaction for `owner` to sign and send; None for an action that is not known.
+
+    `action`: "approve", "deposit", "deposit_permit", "deposit_native", "allocate", "raise_allocation",
+    "end_allocation", "request_withdrawal", "cancel_withdrawal", "withdraw", "register_site", "renew_site",
+    "transfer_site" or "revoke_delegations", with the `arguments` of that function of the contract (amounts
+    are integers, bytes and addresses text). `typed_data`: where a signature (EIP-712) does instead of a
+    transaction, what to sign, as JSON. BadInput for arguments that cannot be.
+    """
 
 
 # -- deploys

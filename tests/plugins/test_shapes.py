@@ -15,6 +15,7 @@ from decentraspace.hookspecs import HOOKS
 from decentraspace.shapes import Nonsense
 
 ADDRESS = "0x" + "aB" * 20
+HASH = "0x" + "0a" * 32
 CID = cids.to_text(cids.make(cids.RAW, b"x"))
 
 RIGHT: dict[str, list[Any]] = {
@@ -37,22 +38,72 @@ RIGHT: dict[str, list[Any]] = {
     "payment_methods": [[{"id": "card", "title": "Card", "fee_credits": 0, "address": ADDRESS}]],
     "payment_recharge": [{"status": "pending", "reference": "r", "url": "https://pay.example/1"}],
     "payment_webhook": [{"status": "done", "reference": "r", "owner": ADDRESS, "credits": 2**63 - 1}],
-    "ledger_settle": [[{"owner": ADDRESS, "credits": 1, "reference": "0x1"}]],
+    "ledger_settle": [
+        [
+            {"allocation": HASH, "owner": ADDRESS, "credits": 1, "reference": HASH, "status": status}
+            for status in ("pending", "final", "later")
+        ],
+        [
+            {
+                "allocation": HASH,
+                "owner": ADDRESS,
+                "credits": 2**63 - 1,
+                "reference": "",
+                "status": "refused",
+                "detail": "expired",
+            }
+        ],
+    ],
     "chain_events": [
         {
+            "chain": 137,
             "next_block": 8,
+            "final_block": 7,
+            "final_time": 1_800_000_000,
             "events": [
                 {
                     "block": 7,
-                    "block_hash": "0x" + "a" * 64,
+                    "block_hash": HASH,
+                    "time": 1_800_000_000,
                     "transaction": "0x" + "b" * 64,
                     "index": 0,
-                    "kind": "Deposit",
+                    "kind": "recharged",
                     "owner": ADDRESS,
                     "credits": 1,
                 }
             ],
         }
+    ],
+    "chain_status": [
+        {"chain": 137, "operator": ADDRESS, "vault": ADDRESS},
+        {"chain": 137, "operator": ADDRESS, "vault": ADDRESS, "reachable": False, "detail": "No answer"},
+    ],
+    "chain_account": [
+        {
+            "balance": 5,
+            "reserved": 3,
+            "available": 2,
+            "withdrawing": 0,
+            "withdraw_after": 0,
+            "block": 7,
+            "allocations": [
+                {
+                    "allocation": HASH,
+                    "operator": ADDRESS,
+                    "id": 2**256 - 1,
+                    "cap": 3,
+                    "rate": 0,
+                    "start": 0,
+                    "expires": 2**40,
+                    "stream_settled": 0,
+                    "metered_settled": 1,
+                }
+            ],
+        }
+    ],
+    "chain_transaction": [
+        {"chain_id": 137, "to": ADDRESS, "data": "0x", "value": 0},
+        {"chain_id": 1, "to": ADDRESS, "data": "0xabcd", "value": 2**256 - 1, "typed_data": "{}"},
     ],
     "deploy_source": [{"directory": "/x", "revision": "abc"}],
 }
@@ -86,7 +137,17 @@ WRONG: dict[str, list[Any]] = {
         {"status": "pending", "reference": "r", "url": "https://a b"},
     ],
     "payment_webhook": [{"status": "done", "reference": "r", "credits": 2**63}],
-    "chain_events": [{"next_block": 1, "events": "none"}, {"next_block": "1", "events": []}],
+    "ledger_settle": [
+        [{"owner": ADDRESS, "credits": 1, "reference": "0x1"}],
+        [{"allocation": HASH, "owner": ADDRESS, "credits": 1, "reference": "", "status": "paid"}],
+        [{"allocation": HASH.upper(), "owner": ADDRESS, "credits": 1, "reference": "", "status": "final"}],
+    ],
+    "chain_events": [
+        {"chain": 1, "next_block": 1, "events": "none"},
+        {"chain": 1, "next_block": "1", "events": []},
+        {"next_block": 1, "events": []},
+    ],
+    "chain_transaction": [{"chain_id": 1, "to": ADDRESS, "data": "0xa", "value": 0}],
 }
 
 
