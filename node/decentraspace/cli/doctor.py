@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from decentraspace import ports
+from decentraspace import environment, ports
 from decentraspace.cli import running
 from decentraspace.cli.options import config_option, data_dir_option, load_config
 from decentraspace.cli.output import emit, json_option, size_of
@@ -37,7 +37,9 @@ class Finding(NamedTuple):
 @data_dir_option
 @json_option
 def doctor(config_path: Path | None, data_dir: str | None, as_json: bool) -> None:
-    """Check configuration, data folder, key, disk, ports, clock and the running node. Exit code 2 if anything is wrong.
+    """Check configuration, environment, data folder, key, disk, ports, clock and the running node.
+
+    Exit code 2 if anything is wrong.
 
     \b
     Examples:
@@ -59,16 +61,21 @@ def doctor(config_path: Path | None, data_dir: str | None, as_json: bool) -> Non
 def examine(config_path: Path | None, data_dir: str | None = None) -> list[Finding]:
     from decentraspace.config import default_path
 
+    slips = [
+        Finding("environment", "wrong", f"{one.name} is no setting, so it has no effect", one.hint)
+        for one in environment.unknown()
+    ]
     try:
         config = load_config(config_path, data_dir)
     except DecentraSpaceError as error:
-        return [Finding("configuration", "wrong", str(error), error.hint or "Correct the file.")]
+        return [Finding("configuration", "wrong", str(error), error.hint or "Correct the file."), *slips]
     path = config_path or default_path(data_dir)
     where = str(path) if path else "defaults; there is no configuration file"
     node = _running(config)
     checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock, _reach]
     return [
         Finding("configuration", "ok", where),
+        *slips,
         *(check(config) for check in checks),
         *([node, *_storage(config)] if node else _ports(config)),
     ]

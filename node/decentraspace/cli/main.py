@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from decentraspace import __version__
+from decentraspace import __version__, environment
 from decentraspace.cli.options import config_option, data_dir_option, load_config, plugins_dir_option
 from decentraspace.cli.output import EXIT_ERROR, EXIT_INTERRUPTED
 from decentraspace.errors import BadInput, DecentraSpaceError, in_words
@@ -128,7 +128,10 @@ def _plugins_directory(ctx: click.Context) -> str:
 @config_option
 @data_dir_option
 @plugins_dir_option
-def cli(config_path: Path | None, data_dir: str | None, plugins_dir: str | None) -> None:
+@click.pass_context
+def cli(
+    context: click.Context, config_path: Path | None, data_dir: str | None, plugins_dir: str | None
+) -> None:
     """Host the web together: run a node, or publish a site at any of them.
 
     \b
@@ -137,16 +140,22 @@ def cli(config_path: Path | None, data_dir: str | None, plugins_dir: str | None)
       decentraspace login                    # once, with your wallet
       decentraspace deploy ./public          # a folder becomes a site
     """
+    if context.invoked_subcommand not in _OWN_WORDS and not context.obj:
+        for one in environment.unknown():
+            click.echo(f"warning: {one.text}", err=True)
+
+
+_OWN_WORDS = ("run", "doctor")  # say themselves what is wrong with the environment
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """The program: expected failures are one line on standard error and exit code 2.
 
-    With --json the line is a problem document.
+    With --json the line is a problem document, and nothing else is said there.
     """
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(cli.main(arguments, prog_name="decentraspace", standalone_mode=False) or 0)
+        sys.exit(cli.main(arguments, prog_name="decentraspace", standalone_mode=False, obj=as_json) or 0)
     except click.exceptions.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(EXIT_INTERRUPTED)

@@ -37,12 +37,15 @@ def run(
       decentraspace run --config /etc/decentraspace.toml --log-format json
       DECENTRASPACE_GATEWAY_PORT=80 decentraspace run
     """
+    import structlog
     import trio
 
-    from decentraspace import log
+    from decentraspace import environment, log
     from decentraspace.app import run_node
 
     more: dict[str, Any] = {"log": {"format": log_format}} if log_format else {}
     config = load_config(config_path, data_dir, plugins_dir, **more)
     log.configure(config.log)
+    for one in environment.unknown():
+        structlog.get_logger(__name__).warning("unknown_variable", name=one.name, note=one.text)
     sys.exit(trio.run(run_node, config, key_passphrase()))
