@@ -16,6 +16,7 @@ from decentraspace.content import gc
 from decentraspace.content import scrub as scrubbing
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.importer import TreeBuilder
+from decentraspace.content.recount import is_due, recount
 from decentraspace.content.scrub import scrub
 from tests.content.stores import audit
 
@@ -86,6 +87,62 @@ def test_damaged_garbage_just_goes(store: BlockStore) -> None:
     store.put_many([(cid, data)])
     damage(store, cid)
     assert all_of(store, 1 << 30) == []
+    assert store.stats().blocks == 0
+    audit(store)
+
+
+@pytest.mark.parametrize("scrubbed", [False, True])
+@pytest.mark.parametrize("at_once", [1000, 7])
+def test_what_a_lost_block_linked_to_is_garbage_once_counted_anew(
+    store: BlockStore, scrubbed: bool, at_once: int
+) -> None:
+    """The folder's own block is damaged, and the folder let go before anybody brings it again."""
+    root, blocks = folder(store)
+    shared = cids.make(cids.RAW, b"5" * 20_000)
+    store.pin(shared, "site:other")
+    store.pin(root, "upload:x")
+    assert recount(store, at_once) == 0
+    assert not is_due(store)
+    damage(store, root)
+    if scrubbed:
+        assert all_of(store, 50_000) == [root]
+    store.unpin(root, "site:x")
+    assert is_due(store)
+    if scrubbed:
+        assert recount(store) is None  # the upload's count on the children hangs on the lost block
+        store.put_many([(root, dict(blocks)[root])])
+        assert recount(store, at_once) == len(blocks) - 1
+    store.unpin(root, "upload:x")
+    if not scrubbed:
+        assert recount(store, at_once) == 2 * (len(blocks) - 1)
+    assert not is_due(store)
+    list(gc.collect(store, grace=-1))
+    assert store.stats().blocks == 1
+    assert store.get(shared) is not None
+    audit(store)
+
+
+async def test_scrubbing_counts_anew_where_it_is_due(
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrubbing, "_TICK", 0.001)
+    root, _ = folder(store)
+    damage(store, root)
+    store.unpin(root, "site:x")
+    list(gc.collect(store, grace=-1))
+    assert store.stats().blocks > 1
+
+    async def bring(cid: bytes, root: bytes) -> bool:
+        return False
+
+    config = load(environ={}, overrides={}).storage
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scrubbing.run_scrub, store, bring, config)
+        with trio.fail_after(60):
+            while is_due(store):
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    list(gc.collect(store, grace=-1))
     assert store.stats().blocks == 0
     audit(store)
 

@@ -26,6 +26,7 @@ from decentraspace.errors import BadInput, DecentraSpaceError, Unprocessable
 log = structlog.get_logger(__name__)
 
 _OPERATIONS = 5000  # per transaction
+_AT_ONCE = 1000  # of one block's references
 _READ = 16 * 1024 * 1024  # bytes of blocks looked through per transaction
 _PENDING, _DONE = b"pending", b"done"
 _MAX_NAME = 200
@@ -33,6 +34,10 @@ _MAX_NAME = 200
 UPLOAD = "upload:"
 """How the names of pins start that keep content without its being served."""
 _KEPT_ONLY = b"\xff"  # no varint ends so
+
+COUNTS = b"counts"
+"""In `meta`: whether the counts are known to be right, see recount.py."""
+_UNSURE = b"unsure"
 
 Work = list[tuple[int, bytes, bytes]]
 """(+1 or -1, how the key ends, CID), last in, first out: short however wide the DAG is."""
@@ -53,7 +58,8 @@ def _key(root: bytes, name: str) -> bytes:
     return prefix(root) + encoded
 
 
-def _kind(name: str) -> bytes:
+def kind_of(name: str) -> bytes:
+    """How the keys end under which a pin of that name counts its references."""
     return _KEPT_ONLY if name.startswith(UPLOAD) else b""
 
 
@@ -80,6 +86,15 @@ def names_of(store: BlockStore, txn: Any, key: bytes) -> list[bytes]:
     return list(found)
 
 
+def read_ref(key: bytes) -> tuple[bytes, bytes]:
+    """(CID, kind) of a key in `refs`."""
+    _, at = cids.read_varint(key)
+    length, at = cids.read_varint(key, at)
+    multihash, rest = key[: at + length], key[at + length :]
+    codec = rest.removesuffix(_KEPT_ONLY)
+    return b"\x01" + codec + multihash, rest[len(codec) :]
+
+
 def listed(store: BlockStore, start: bytes, state: bytes = _DONE) -> list[tuple[bytes, str]]:
     """(root, name) of the pins whose keys start so."""
     found = []
@@ -98,17 +113,17 @@ def pin(store: BlockStore, root: bytes, name: str) -> None:
     """See BlockStore.pin."""
     key = _key(root, name)
     failures: Failures = []
-    with _counting(store):
+    with counting(store):
         with store.write() as txn:
             if txn.get(key, db=store.db["pins"]) == _DONE:
                 return
-            done = not _work(store, txn, [(1, _kind(name), root)], failures) and not failures
+            done = not _work(store, txn, [(1, kind_of(name), root)], failures) and not failures
             txn.put(key, _DONE if done else _PENDING, db=store.db["pins"])
         if done:
             return
         _drain(store, failures)
         if failures:
-            _remove(store, key, root, _kind(name))
+            _remove(store, key, root, kind_of(name))
         else:
             with store.write() as txn:
                 txn.put(key, _DONE, db=store.db["pins"])
@@ -119,8 +134,20 @@ def pin(store: BlockStore, root: bytes, name: str) -> None:
 def unpin(store: BlockStore, root: bytes, name: str) -> None:
     """See BlockStore.unpin."""
     key = _key(root, name)
-    with _counting(store):
-        _remove(store, key, root, _kind(name))
+    with counting(store):
+        _remove(store, key, root, kind_of(name))
+
+
+def change(store: BlockStore, cid: bytes, kind: bytes, by: int) -> None:
+    """Put right how often a block is counted. Call it under `counting`."""
+    failures: Failures = []
+    while by:
+        step = max(-_AT_ONCE, min(by, _AT_ONCE))
+        with store.write() as txn:
+            left = _work(store, txn, [(1 if by > 0 else -1, kind, cid)] * abs(step), failures)
+        if left:
+            _drain(store, failures)
+        by -= step
 
 
 def recover(store: BlockStore) -> None:
@@ -128,12 +155,12 @@ def recover(store: BlockStore) -> None:
     with store.pin_lock:
         _drain(store, [])
         for root, name in listed(store, b"", _PENDING):
-            _remove(store, _key(root, name), root, _kind(name))
+            _remove(store, _key(root, name), root, kind_of(name))
         store.unsettled = False
 
 
 @contextmanager
-def _counting(store: BlockStore) -> Iterator[None]:
+def counting(store: BlockStore) -> Iterator[None]:
     """Alone, and after whatever an error left unfinished: the queue then holds one operation's work only."""
     with store.pin_lock:
         if store.unsettled:
@@ -219,9 +246,12 @@ def _count(
             store.touch(txn, key, now)
         if expanded:
             block, links = _look(store, txn, cid, key, failures)
-            if links is None:
-                # Other bytes than were counted: what they linked to stays, and is never garbage.
+            if block and not cids.digest_matches(cid, block):
+                links = None
+            if links is None and cids.codec(cid) != cids.RAW:
+                # It is gone, or has other bytes than were counted: what it counted on its links stays on them.
                 log.error("counted_block_damaged", cid=cids.to_text(cid))
+                txn.put(COUNTS, _UNSURE, db=store.db["meta"])
         return links or [], len(block)
     state = b"\1" if expanded else b"\0"
     txn.put(ref, (count + change).to_bytes(8, "big") + state, db=refs)

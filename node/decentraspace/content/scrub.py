@@ -1,10 +1,12 @@
 """Reading all blocks again, slowly and for ever: what a disk has lost or changed is found before it is needed.
 
-A damaged block is taken out, so that it counts as missing, and brought again from other nodes.
+A damaged block is taken out, so that it counts as missing, and brought again from other nodes. When it was let
+go before that, references are counted anew (recount.py): what it linked to would never be garbage.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -16,6 +18,7 @@ import trio
 from decentraspace.config import StorageConfig
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.recount import is_due, recount
 from decentraspace.errors import DecentraSpaceError
 
 log = structlog.get_logger(__name__)
@@ -25,6 +28,7 @@ _LEAST = 1024 * 1024  # bytes read per tick
 _MOST = 32 * 1024 * 1024
 _BLOCKS_MOST = 2000
 _MENDED = 8  # blocks looked for per tick
+_RECOUNT = 600.0  # seconds between attempts to count references anew
 _FIRST = b"\x12\x20"  # how multihashes of SHA2-256 start
 _STEP = 64  # of the 65,536 values of the two bytes after that
 
@@ -70,9 +74,13 @@ async def run_scrub(
     What cannot even be read, because a page of the store itself is damaged, is stepped over.
     """
     at, lost = b"", OrderedDict[bytes, None]()
+    recounted = -math.inf
     while True:
         await trio.sleep(_TICK)
         try:
+            if trio.current_time() >= recounted + _RECOUNT and await trio.to_thread.run_sync(is_due, store):
+                recounted = trio.current_time()
+                await trio.to_thread.run_sync(recount, store)
             share = int(store.stats().bytes * _TICK / config.scrub_interval)
             try:
                 done = await trio.to_thread.run_sync(scrub, store, at, min(max(share, _LEAST), _MOST))
