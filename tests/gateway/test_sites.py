@@ -65,6 +65,25 @@ def test_a_site_is_served_under_its_host(site: Owner) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "method", "path", "headers"),
+    [
+        (204, "OPTIONS", "/", {}),
+        (206, "GET", "/", {"range": "bytes=0-1"}),
+        (301, "GET", "/docs", {}),
+        (304, "GET", "/", {"if_none_match": "*"}),
+        (404, "GET", "/nothing-here.txt", {}),
+        (405, "POST", "/", {"content_length": "0"}),
+        (416, "GET", "/", {"range": "bytes=99999999-"}),
+    ],
+)
+def test_no_answer_lets_browsers_guess_types(
+    site: Owner, status: int, method: str, path: str, headers: dict[str, str]
+) -> None:
+    answer = site.get(path, method=method, **headers)
+    assert (answer.status, answer.headers.get("x-content-type-options")) == (status, "nosniff")
+
+
+@pytest.mark.parametrize(
     ("path", "kind"),
     [
         ("/script.js", "text/javascript; charset=utf-8"),

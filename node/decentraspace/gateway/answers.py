@@ -11,7 +11,7 @@ from decentraspace.errors import BadInput, Blocked, DecentraSpaceError, NotFound
 from decentraspace.gateway import formats, native, negotiate, tarball, trustless
 from decentraspace.gateway.formats import Request
 from decentraspace.gateway.names import Names
-from decentraspace.gateway.page import CORS, Page, site_mode
+from decentraspace.gateway.page import CORS, NOSNIFF, Page, site_mode
 from decentraspace.gateway.request import Target, refusal
 from decentraspace.gateway.sending import Sender
 from decentraspace.gateway.supply import Supply
@@ -94,7 +94,7 @@ class Answers:
             ("cache-control", f"public, max-age={record.ttl}"),
             ("etag", etag),
             ("vary", "Accept"),
-            ("x-content-type-options", "nosniff"),
+            NOSNIFF,
             *CORS,
             (
                 "content-disposition",

@@ -15,7 +15,7 @@ from decentraspace.content import ipld
 from decentraspace.errors import BadInput
 from decentraspace.gateway import formats, pages
 from decentraspace.gateway.formats import Request
-from decentraspace.gateway.page import CORS, Mode, Page, about
+from decentraspace.gateway.page import CORS, NOSNIFF, Mode, Page, about
 from decentraspace.gateway.request import refusal
 
 _CODECS = {cids.DAG_JSON: "dag-json", cids.DAG_CBOR: "dag-cbor", cids.JSON: "json", cids.CBOR: "cbor"}
@@ -36,7 +36,7 @@ def page(cid: bytes, block: bytes, trail: tuple[bytes, ...], path: str, mode: Mo
     codec = _CODECS.get(cids.codec(cid), "")
     name = cids.to_text(cid)
     common = [
-        ("x-content-type-options", "nosniff"),
+        NOSNIFF,
         ("vary", "Accept"),
         *CORS,
         *about(mode, path, trail),

@@ -16,6 +16,9 @@ _MADE_HERE = (
 
 Headers = list[tuple[str, str]]
 
+# Of every answer, also of those without a body, so that nobody has to know which those are.
+NOSNIFF = ("x-content-type-options", "nosniff")
+
 # Content by CID is open to scripts of all origins, and these headers of it too.
 # Source: https://specs.ipfs.tech/http-gateways/path-gateway/#cors-headers
 CORS: Headers = [
@@ -94,11 +97,11 @@ def about(mode: Mode, path: str, roots: tuple[bytes, ...]) -> Headers:
 
 
 def redirect(status: int, to: str, cache: str) -> Page:
-    return Page(status, [("cache-control", cache)], b"", location=to)
+    return Page(status, [("cache-control", cache), NOSNIFF], b"", location=to)
 
 
 def error_page(status: int, title: str, detail: str, headers: Headers, path: str = "") -> Page:
     """A page of the gateway's own. `path`: what was asked for, where that itself is at fault."""
     body = pages.error(status, title, detail, path)
-    plain = [("content-type", "text/html; charset=utf-8"), ("x-content-type-options", "nosniff")]
+    plain = [("content-type", "text/html; charset=utf-8"), NOSNIFF]
     return Page(status, [*plain, *headers], body, "", len(body))

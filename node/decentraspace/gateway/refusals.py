@@ -21,7 +21,7 @@ from decentraspace.content.denylist import GONE, LEGAL
 from decentraspace.content.siteindex import FLAG_GONE, SiteEntry
 from decentraspace.errors import BadInput, Blocked, Unavailable
 from decentraspace.gateway import pages
-from decentraspace.gateway.page import Page
+from decentraspace.gateway.page import NOSNIFF, Page
 
 _LOOK = 0.25  # seconds
 _ALLOWED_MOST = 10_000  # answers kept
@@ -97,7 +97,7 @@ class Refusals:
         headers = [
             ("content-type", "text/html; charset=utf-8"),
             ("cache-control", "no-store"),
-            ("x-content-type-options", "nosniff"),
+            NOSNIFF,
             ("access-control-allow-origin", "*"),
         ]
         if error.status == LEGAL and self._api:

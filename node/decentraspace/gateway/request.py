@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput
-from decentraspace.gateway.page import Mode, Page, error_page
+from decentraspace.gateway.page import NOSNIFF, Mode, Page, error_page
 
 PATH_MOST = 8192  # characters, decoded
 LABEL_MOST = 63  # characters of a part of a host name; RFC 1035 section 2.3.4
@@ -55,7 +55,7 @@ def refusal(status: int, title: str, detail: str, site: str = "", *, path: str =
 
 def moved(status: int, to: str, cache: str) -> Answered:
     """To a place that depends on what a server in front says of the request; other forms stay where they are."""
-    headers = [("cache-control", cache), ("vary", "Accept, X-Forwarded-Host, X-Forwarded-Proto")]
+    headers = [("cache-control", cache), NOSNIFF, ("vary", "Accept, X-Forwarded-Host, X-Forwarded-Proto")]
     return Answered(Page(status, headers, b"", location=to))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from decentraspace.content import reader
 from decentraspace.errors import Blocked, DecentraSpaceError, Unavailable
 from decentraspace.gateway import negotiate
-from decentraspace.gateway.page import Headers, Page
+from decentraspace.gateway.page import NOSNIFF, Headers, Page
 from decentraspace.gateway.pipe import ClientGone, PipeBody
 from decentraspace.gateway.request import Target, refusal
 from decentraspace.gateway.supply import Supply
@@ -69,7 +69,7 @@ class Sender:
     async def _part(self, target: Target, page: Page, span: tuple[int, int] | bool, protocol: Any) -> None:
         if isinstance(span, bool):
             self._usage.add(target.site, 416, 0)
-            headers = [("content-range", f"bytes */{page.size}"), ("content-length", "0")]
+            headers = [("content-range", f"bytes */{page.size}"), ("content-length", "0"), NOSNIFF]
             protocol.response_empty(416, headers)
             return
         start, end = span

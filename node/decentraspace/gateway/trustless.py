@@ -13,7 +13,7 @@ from decentraspace.content.reader import GetBlock, Resolved
 from decentraspace.errors import Unprocessable
 from decentraspace.gateway import formats
 from decentraspace.gateway.formats import Request
-from decentraspace.gateway.page import CORS, Headers, Mode, about
+from decentraspace.gateway.page import CORS, NOSNIFF, Headers, Mode, about
 
 _ENDING = {formats.RAW: "bin", formats.CAR: "car", formats.TAR: "tar"}
 
@@ -26,7 +26,7 @@ def headers_for(request: Request, root: bytes, path: str, mode: Mode, found: Res
         ("cache-control", mode.cache),
         # A cache must not give to browsers what was asked for by an Accept header.
         ("vary", "Accept"),
-        ("x-content-type-options", "nosniff"),
+        NOSNIFF,
         *CORS,
         *about(mode, path, found.trail),
         ("content-disposition", formats.disposition("attachment", request.filename or saved_as)),

@@ -24,7 +24,7 @@ from decentraspace.gateway import formats, negotiate, pipe
 from decentraspace.gateway.answers import Answers
 from decentraspace.gateway.control import ControlClient, beat
 from decentraspace.gateway.names import Names
-from decentraspace.gateway.page import CORS, Page
+from decentraspace.gateway.page import CORS, NOSNIFF, Page
 from decentraspace.gateway.prepared import Pages
 from decentraspace.gateway.refusals import Refusals
 from decentraspace.gateway.render import PARTS
@@ -158,9 +158,11 @@ def _for_this_request(page: Page, request: formats.Request, path: str, query: st
 
 def _refuse_method(method: str, protocol: Any) -> None:
     if method == "OPTIONS":
-        protocol.response_empty(204, [("allow", _ALLOWED), *CORS, ("access-control-max-age", "86400")])
+        protocol.response_empty(
+            204, [("allow", _ALLOWED), NOSNIFF, *CORS, ("access-control-max-age", "86400")]
+        )
     else:
-        protocol.response_empty(405, [("allow", _ALLOWED), ("content-length", "0")])
+        protocol.response_empty(405, [("allow", _ALLOWED), NOSNIFF, ("content-length", "0")])
 
 
 def create() -> Gateway:
