@@ -236,7 +236,11 @@ async def test_a_pin_made_just_before_a_crash_is_known_as_ours(
     root = parts.site(b"just in time")
     text = cids.to_text(root)
     manager = await managed(parts)
-    await settled(manager)
+
+    async def there() -> bool:
+        return (await status(manager))["pinned"] == 1  # nobody asked: the plugin looks at what the node pins
+
+    await until(there)
     await manager.close()
     with open_documents(parts.config.data_dir / "plugins" / "storage_ipfs" / "pins.json") as documents:
         assert documents.table("pins").update({"state": "queued"}, where("cid") == text)
