@@ -9,7 +9,8 @@ A module has `run(quick: bool = False) -> list[dict]`. Each result says:
     version   of the peer
     command   what was run
 
-and any further figures, with their unit at the end of the name. `Missing` when the peer is not here.
+and any further figures, with their unit at the end of the name. `Missing` when the peer is not here. A module
+with `LONG = True` runs only when it is named, or with --quick.
 """
 
 from __future__ import annotations

@@ -22,13 +22,14 @@ Result = dict[str, Any]
 Run = Callable[..., list[Result]]
 
 
-def benchmarks() -> dict[str, Run]:
-    """Name -> run, of every module of this package that has one."""
+def benchmarks(*, long: bool = True) -> dict[str, Run]:
+    """Name -> run, of every module of this package that has one; `long`: also of those that take an hour."""
     found: dict[str, Run] = {}
-    for module in sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_")):
-        run = getattr(importlib.import_module(f"bench.{module}"), "run", None)
-        if callable(run):
-            found[module] = run
+    for name in sorted(m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_")):
+        module = importlib.import_module(f"bench.{name}")
+        run = getattr(module, "run", None)
+        if callable(run) and (long or not getattr(module, "LONG", False)):
+            found[name] = run
     return found
 
 
@@ -82,13 +83,15 @@ def write(results: list[Result], path: Path) -> None:
 def main() -> int:
     known = benchmarks()
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all but long ones)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs; for trying it out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the figures go")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(known):
         parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(known)}")
-    names = asked.names or list(known)
+    names = asked.names or list(benchmarks(long=asked.quick))
     taken: list[Result] = []
     failures = 0
     done: list[str] = []

@@ -88,6 +88,12 @@ class LabNode:
         return f"/ip4/{self.host}/tcp/{self.ports[0]}/p2p/{self.key.peer_id}"
 
     @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise Failed(f"{self} does not run")
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         return self._process is not None
 

@@ -98,17 +98,19 @@ class Owner:
         self.sites.append(Site(label, site_id(self._saved.address, label)))
         return self.sites[-1]
 
-    def deploy(self, site: Site, node: LabNode) -> str:
+    def deploy(self, site: Site, node: LabNode, *, back: bool = False) -> str:
         """The next version of a site, or the one of which nobody knows whether it was taken, through a node.
         What became of it: `acknowledged`, a node's reason to refuse, or `unclear`.
 
         Until an unclear one is settled there is no other: two versions with one number are two publishers'.
+        `back`: it has the content of the version before the newest, which is not uploaded again.
         """
-        version = site.uncertain or self._next(site)
+        version = site.uncertain or (self._back(site) if back else self._next(site))
         try:
             with node.inside(), Api(node.url, self._saved, patience=_PATIENCE) as api:
-                uploaded = car.encode([version.root], list(version.blocks.items()))
-                api.stream("/storage/upload/", iter([uploaded]), "application/vnd.ipld.car", blocks="1")
+                if not back:
+                    uploaded = car.encode([version.root], list(version.blocks.items()))
+                    api.stream("/storage/upload/", iter([uploaded]), "application/vnd.ipld.car", blocks="1")
                 answer = api.post("/hosting/deploy/", {"record": base64.b64encode(version.record).decode()})
         except ApiProblem as error:
             self.refused += 1
@@ -142,15 +144,25 @@ class Owner:
         blocks: dict[bytes, bytes] = {}
         entries = {name: add_file(io.BytesIO(data), blocks.__setitem__) for name, data in files.items()}
         root = add_directory(entries, blocks.__setitem__)
+        return self._signed(site, root.cid, root.tsize, files, blocks)
+
+    def _back(self, site: Site) -> Version:
+        old = site.versions[-2]
+        return self._signed(site, old.root, old.size, old.files, old.blocks)
+
+    def _signed(
+        self, site: Site, root: bytes, size: int, files: dict[str, bytes], blocks: dict[bytes, bytes]
+    ) -> Version:
+        newest = site.newest
         head = {"seq": newest.seq, "manifest": newest.manifest} if newest else None
         record = sign_next(
             self._saved,
             site.label,
             "production",
             head,
-            root=root.cid,
-            size=root.tsize,
+            root=root,
+            size=size,
             has_headers=False,
             has_redirects=False,
         )
-        return Version((newest.seq if newest else 0) + 1, root.cid, root.tsize, files, blocks, record)
+        return Version((newest.seq if newest else 0) + 1, root, size, files, blocks, record)
