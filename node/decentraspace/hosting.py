@@ -22,7 +22,6 @@ import trio
 from decentraspace.challenges import Challenges
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
-from decentraspace.content import reader
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.copies import Copies
 from decentraspace.errors import (
@@ -33,9 +32,8 @@ from decentraspace.errors import (
     NotFound,
     PaymentRequired,
     Unavailable,
-    Unprocessable,
 )
-from decentraspace.gateway import rules as site_rules
+from decentraspace.gateway import rulefiles
 from decentraspace.holdings import Holdings
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey, peer_id_of
@@ -57,18 +55,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _HOLDERS_SHOWN = 100
-_RULE_FILES = (("_redirects", site_rules.parse_redirects), ("_headers", site_rules.parse_headers))
 
 
 @dataclass(frozen=True)
 class Deployed:
     """A deploy this node has taken. `receipt` is the node's signed statement (a record block) that it
-    holds every block of `head.root`; `holders` are peer ids of nodes known to hold a full copy."""
+    holds every block of `head.root`; `holders` are peer ids of nodes known to hold a full copy;
+    `warnings`: what of the site's rule files has no effect, a sentence each."""
 
     receipt: bytes
     head: SiteHead
     urls: dict[str, str]
     holders: list[str]
+    warnings: list[str]
 
 
 class Hosting:
@@ -152,7 +151,8 @@ class Hosting:
             receipt = await self.holdings.receipt(head)
         await self._emit("site_deployed", site=manifest.site_id, root=cids.to_text(manifest.root))
         self.copies.enqueue(head.site_id, head.channel)  # lets go of old versions
-        return Deployed(receipt, head, self.urls(head), await self.holders(head.root))
+        warnings = await trio.to_thread.run_sync(rulefiles.warnings, self.blocks.get_or_raise, head.root)
+        return Deployed(receipt, head, self.urls(head), await self.holders(head.root), warnings)
 
     async def revoke(self, owner: bytes, record: bytes, delegated: int = 0) -> None:
         """Take a signed revocation of one of `owner`'s session keys and publish it.
@@ -223,7 +223,7 @@ class Hosting:
         """Pin, then commit. What fails or is broken off before the commit leaves no pin behind."""
         await self.holdings.hold(manifest.root, manifest_cid, manifest.owner, manifest.size)
         try:
-            await trio.to_thread.run_sync(self._check_rules, manifest.root)
+            await trio.to_thread.run_sync(rulefiles.examine_stored, self.blocks.get_or_raise, manifest.root)
             await self._add_and_publish(record)
         except BaseException:
             await self.holdings.release(manifest.root, manifest_cid)
@@ -238,19 +238,6 @@ class Hosting:
                 slug="superseded",
             )
         return head
-
-    def _check_rules(self, root: bytes) -> None:
-        """A site whose rule files have a fault would answer every visitor with an error."""
-        get = self.blocks.get_or_raise
-        for name, parse in _RULE_FILES:
-            try:
-                found = reader.resolve(get, root, [name]).stat
-                if found.kind == "file":
-                    parse(b"".join(reader.iter_file(get, found.cid, 0, site_rules.MAX_FILE + 1)))
-            except NotFound:
-                continue
-            except BadInput as error:
-                raise Unprocessable(error.detail, hint="Correct the file and deploy again.") from error
 
     async def announce(self, announcement: NodeAnnouncement) -> None:
         """Tell the network who and where this node is."""

@@ -208,3 +208,18 @@ def test_links_that_lead_nowhere_are_said(run: Run, logged_in: ServedNode, site:
     for line, why in zip(lines, ("leads out", "left out", "not exist", "leads out"), strict=True):
         assert why in line
     assert len(run("deploy", site, "--json").json["warnings"]) == 4
+
+
+def test_what_has_no_effect_is_said(run: Run, logged_in: ServedNode, site: Path) -> None:
+    (site / "_headers").write_text("/*\n  Set-Cookie: a=b\n  X-Mine: yes\n")
+    (site / "_redirects").write_text("/* /index.html 200\n/old /new\n")
+    done = run("deploy", site)
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("warning: _")]
+    assert lines == [
+        "warning: _redirects, line 2: no path gets to this rule: line 1 matches first.",
+        "warning: _headers, line 2: Set-Cookie is left out: sites under one domain would share its cookies.",
+    ]
+    for option in ("--force", "--json"):  # published again, and not
+        said = run("deploy", site, "--json", option).json["warnings"]
+        assert [f"warning: {one}." for one in said if one.startswith("_")] == lines

@@ -179,6 +179,38 @@ def test_headers_that_are_not_a_sites_to_set(site: Owner) -> None:
         assert name not in answer.headers
 
 
+def test_what_has_no_effect_is_said_with_its_line() -> None:
+    ignored = rules.Ignored()
+    headers = HEADERS.replace(b"/docs/:page.html\n  X-Literal: no\n", b"")
+    rules.parse_headers(headers, ignored)
+    assert [one.partition(" is left out: ")[0] for one in ignored] == [
+        f"_headers, line {line}: {name}"
+        for line, name in enumerate(
+            (
+                *("Set-Cookie", "Content-Length", "Transfer-Encoding", "ETag", "Connection"),
+                *("Clear-Site-Data", "X-Accel-Redirect", "Location"),
+            ),
+            14,
+        )
+    ]
+    assert ignored[0].endswith("share its cookies")
+    assert ignored[-2].endswith("would obey it")
+    assert rules.parse_headers(headers) == rules.parse_headers(headers, rules.Ignored())
+
+    ignored = rules.Ignored()
+    rules.parse_redirects(REDIRECTS.replace(b"/docs/:page.html", b"/docs/:page"), ignored)
+    assert ignored == []
+    text = b"/a /b\n/c/:x /d/:y 302\n/e /f?g=1 200\n/a /z\n/* /index.html 200\n/late /b\n/:z/* /:z/:splat\n"
+    rules.parse_redirects(text, ignored)
+    assert [one.partition(":")[0] for one in ignored] == [f"_redirects, line {n}" for n in (2, 3, 4, 6, 7)]
+    assert ":y stands for nothing" in ignored[0]
+    assert "line 1 matches first" in ignored[2]
+    assert "line 5 matches first" in ignored[3]
+    many = rules.Ignored()
+    rules.parse_redirects(b"/a /b\n" * 2000, many)
+    assert len(many) == 100
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

@@ -164,6 +164,17 @@ async def test_rule_files_with_a_fault_are_refused_before_anybody_sees_them(
     assert list(world.blocks.pins()) == []
 
 
+async def test_an_owner_is_told_what_has_no_effect(world: World) -> None:
+    entry = world.store({"index.html": b"hello", "_headers": b"/*\n  Set-Cookie: a=b\n  X-Mine: yes\n"})
+    record = world.sign(entry)
+    for _ in range(2):  # the second is the same deploy again
+        done = await world.hosting.deploy(world.owner, record)
+        [said] = done.warnings
+        assert said.startswith("_headers, line 2: Set-Cookie is left out: ")
+    done = await world.hosting.deploy(world.owner, world.sign(world.store({"index.html": b"hello"})))
+    assert done.warnings == []
+
+
 async def test_a_request_that_is_broken_off_before_the_commit_leaves_no_pin(world: World) -> None:
     record = world.sign(world.store({"index.html": b"hello"}))
     for steps in range(1, 60):

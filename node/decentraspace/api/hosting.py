@@ -58,6 +58,9 @@ class DeployAnswer:
     urls: dict[str, str] = attr("`site`: its host; `version`: this very content, for ever; `path`: by CID.")
     receipt: ReceiptAnswer = attr("The deploy receipt.")
     holders: list[str] = attr("Peer ids of nodes that have signed a receipt for a full copy.")
+    warnings: list[str] = attr(
+        "What has no effect of the site's `_redirects` and `_headers`, and why: a sentence each."
+    )
 
 
 @table.add(
@@ -92,6 +95,7 @@ async def deploy(call: Call) -> DeployAnswer:
         done.urls,
         _receipt(done.receipt),
         done.holders,
+        done.warnings,
     )
 
 

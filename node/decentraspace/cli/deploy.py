@@ -80,7 +80,7 @@ def deploy(
         )
     channel = check_channel(channel or PRODUCTION)
     look = examine(folder, include_hidden, include_secrets)
-    warnings = [f"{link}: visitors will not find it" for link in look.links]
+    warnings = [*(f"{link}: visitors will not find it" for link in look.links), *look.ignored]
     for warning in warnings:
         note(f"warning: {warning}.", as_json)
     began = time.monotonic()
@@ -97,6 +97,10 @@ def deploy(
             changed, answer = False, unchanged(head)
         else:
             answer = publish(api, saved, done.root, label, channel, folder, head, include_hidden)
+            for said in answer.get("warnings", []):
+                if said not in warnings:  # by a node whose rules differ from ours
+                    warnings.append(said)
+                    note(f"warning: {said}.", as_json)
     seconds = time.monotonic() - began
     urls = answer["urls"]
     size = f"{done.blocks} blocks, {size_of(done.root.tsize)}, {size_of(done.sent)} uploaded, {seconds:.1f} s"
@@ -136,7 +140,7 @@ def examine(folder: Path, hidden: bool, secrets: bool) -> Survey:
         )
     if not secrets:
         refuse_secrets(folder, look)
-    check_rules(folder)
+    look.ignored = check_rules(folder)
     return look
 
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from decentraspace.content.importer import MAX_DEPTH
-from decentraspace.errors import BadInput, Forbidden, TooLarge, Unprocessable
-from decentraspace.gateway import rules
+from decentraspace.errors import BadInput, Forbidden, TooLarge
+from decentraspace.gateway import rulefiles, rules
 
 SHOWN = frozenset({".well-known"})  # hidden by its name, and made to be published (RFC 8615)
 _LISTED = 5  # names in a message
 _LOOK = 64 * 1024  # bytes of a file that are looked at for a private key
-_RULE_FILES = (("_redirects", rules.parse_redirects), ("_headers", rules.parse_headers))
 
 # Names that hold secrets whatever is in them. docs/reference/cli.md lists the same.
 _SECRET = re.compile(
@@ -45,13 +44,15 @@ _MARKS = re.compile(
 @dataclass
 class Survey:
     """Paths are relative to the folder. `bytes`: of regular files; `left_out`: hidden, folders named once;
-    `links`: a sentence about each symlink that visitors could not follow."""
+    `links`: a sentence about each symlink that visitors could not follow; `ignored`: one about each line of the
+    rule files that has no effect."""
 
     files: int = 0
     bytes: int = 0
     left_out: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
 def survey(folder: Path, *, hidden: bool) -> Survey:
@@ -152,18 +153,20 @@ def named(paths: list[str]) -> str:
     return ", ".join(paths[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def check_rules(folder: Path) -> None:
-    """Unprocessable, naming the line, for a `_redirects` or `_headers` that every node would refuse."""
-    for name, parse in _RULE_FILES:
+def check_rules(folder: Path) -> list[str]:
+    """What has no effect of `_redirects` and `_headers`; Unprocessable, naming the line, for a fault that every
+    node would refuse."""
+
+    def read(name: str) -> bytes | None:
         path = folder / name
         try:
             if not stat.S_ISREG(path.lstat().st_mode):
-                continue
+                return None
             with path.open("rb") as file:
-                parse(file.read(rules.MAX_FILE + 1))
+                return file.read(rules.MAX_FILE + 1)
         except FileNotFoundError:
-            continue
+            return None
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-        except BadInput as error:
-            raise Unprocessable(error.detail, hint="Correct the file and deploy again.") from error
+
+    return rulefiles.examine(read)

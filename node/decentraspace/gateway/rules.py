@@ -20,17 +20,21 @@ REWRITE_STATUS = frozenset({200, 404, 410, 451})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _PATTERN_MOST = 1000  # characters
 _PLACEHOLDER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_VALUE = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)")
 _IN_URL = "/:?#[]@!$&'()*+,;=~%-._"
-# What the server decides alone: framing, encoding, connection, and cookies, which sites share; and what
-# orders a server in front about.
-_NOT_ALLOWED = frozenset(
+# What the server decides alone: framing, encoding, connection. Besides, cookies, which sites share, and what
+# orders a server in front about are no site's to set.
+_FOR_THE_SERVER = frozenset(
     {
         "accept-ranges", "age", "allow", "alt-svc", "clear-site-data", "connection", "content-encoding",
         "content-length", "content-range", "date", "etag", "host", "keep-alive", "location",
-        "proxy-authenticate", "proxy-connection", "server", "set-cookie", "set-cookie2", "te", "trailer",
-        "transfer-encoding", "upgrade", "vary", "x-ipfs-path", "x-ipfs-roots", "x-sendfile",
+        "proxy-authenticate", "proxy-connection", "server", "te", "trailer",
+        "transfer-encoding", "upgrade", "vary", "x-ipfs-path", "x-ipfs-roots",
     }
 )  # fmt: skip
+_COOKIES = ("set-cookie", "set-cookie2")
+_ORDERS = ("x-sendfile", "x-accel-")
+_IGNORED_MOST = 100  # said of a file
 
 
 class Pattern(NamedTuple):
@@ -63,6 +67,9 @@ class Pattern(NamedTuple):
         return values
 
 
+_EVERYTHING = Pattern(("",), "")
+
+
 class Redirect(NamedTuple):
     """`to`: a path or an absolute URL, with :placeholders and :splat; `forced`: even over a file that is there."""
 
@@ -83,9 +90,22 @@ class HeaderRule(NamedTuple):
     headers: tuple[tuple[str, str], ...]
 
 
-def parse_redirects(text: bytes) -> tuple[Redirect, ...]:
-    """BadInput, naming the line, for a file that is not valid: a site with one shows that error."""
+class Ignored(list[str]):
+    """What of a file has no effect, and why: a sentence each, up to a hundred. Its owner is told."""
+
+    def say(self, file: str, line: int, what: str) -> None:
+        if len(self) < _IGNORED_MOST:
+            self.append(f"{file}, line {line}: {what}")
+
+
+def parse_redirects(text: bytes, ignored: Ignored | None = None) -> tuple[Redirect, ...]:
+    """BadInput, naming the line, for a file that is not valid: a site with one shows that error.
+
+    `ignored`: is told what is valid, but does nothing.
+    """
     rules: list[Redirect] = []
+    seen: dict[Pattern, int] = {}
+    everything = 0  # line of a rule that matches all paths
     for number, line in _lines(text, "_redirects"):
         words = line.split()
         if len(words) < 2 or len(words) > 3:
@@ -106,10 +126,31 @@ def parse_redirects(text: bytes) -> tuple[Redirect, ...]:
             absolute and status in REDIRECT_STATUS
         ):
             raise BadInput(f"_redirects, line {number}: TO must be a path, or a URL to be redirected to")
-        rules.append(Redirect(_pattern(words[0], f"_redirects, line {number}"), words[1], status, forced))
+        rule = Redirect(_pattern(words[0], f"_redirects, line {number}"), words[1], status, forced)
+        rules.append(rule)
+        if ignored is not None:
+            if before := seen.get(rule.pattern) or everything:
+                ignored.say("_redirects", number, f"no path gets to this rule: line {before} matches first")
+            seen.setdefault(rule.pattern, number)
+            if rule.pattern == _EVERYTHING:
+                everything = everything or number
+            for what in _without_effect(rule):
+                ignored.say("_redirects", number, what)
         if len(rules) > MAX_RULES:
             raise BadInput(f"_redirects has more than {MAX_RULES} rules")
     return tuple(rules)
+
+
+def _without_effect(rule: Redirect) -> list[str]:
+    known = {s[1:] for s in rule.pattern.segments if s.startswith(":")}
+    if rule.pattern.rest is not None:
+        known.add("splat")
+    said = []
+    if unknown := [name for name in _VALUE.findall(rule.to) if name not in known]:
+        said.append(f":{unknown[0][:64]} stands for nothing, as FROM has no such placeholder")
+    if rule.status in REWRITE_STATUS and re.search(r"[?#]", rule.to):
+        said.append("what follows ? or # in TO has no effect, as the answer is a file")
+    return said
 
 
 def find_redirect(rules: Sequence[Redirect], path: str) -> Match | None:
@@ -132,11 +173,11 @@ def _fill(rule: Redirect, values: dict[str, str]) -> str:
             return match[0]
         return values[match[1]] if rewrite else quote(values[match[1]])
 
-    return re.sub(r":([A-Za-z_][A-Za-z0-9_]*)", value, to)
+    return _VALUE.sub(value, to)
 
 
-def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
-    """BadInput, naming the line, for a file that is not valid."""
+def parse_headers(text: bytes, ignored: Ignored | None = None) -> tuple[HeaderRule, ...]:
+    """BadInput, naming the line, for a file that is not valid. `ignored`: is told what is left out of it."""
     rules: list[HeaderRule] = []
     pattern: Pattern | None = None
     headers: list[tuple[str, str]] = []
@@ -154,13 +195,25 @@ def parse_headers(text: bytes) -> tuple[HeaderRule, ...]:
             raise BadInput(f"_headers, line {number}: expected NAME: VALUE below a path")
         if not value.isascii() or not value.isprintable():
             raise BadInput(f"_headers, line {number}: a value has characters that no header may have")
-        if name.lower() not in _NOT_ALLOWED and not name.lower().startswith("x-accel-"):
+        if why := _not_a_sites(name.lower()):
+            if ignored is not None:
+                ignored.say("_headers", number, f"{name} is left out: {why}")
+        else:
             headers.append((name.lower(), value))
     if pattern is not None:
         rules.append(HeaderRule(pattern, tuple(headers)))
     if len(rules) > MAX_RULES:
         raise BadInput(f"_headers has more than {MAX_RULES} blocks")
     return tuple(rules)
+
+
+def _not_a_sites(name: str) -> str:
+    """Why a site may not set that header; empty if it may."""
+    if name in _COOKIES:
+        return "sites under one domain would share its cookies"
+    if name.startswith(_ORDERS):
+        return "a server in front of the gateway would obey it"
+    return "the server decides it" if name in _FOR_THE_SERVER else ""
 
 
 def headers_for(rules: Sequence[HeaderRule], path: str) -> list[tuple[str, str]]:
