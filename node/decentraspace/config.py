@@ -82,6 +82,11 @@ class NetworkConfig:
     max_ipfs_peers: int = _setting(
         32, "Connections kept at most with peers that are no nodes of this network.", 0, 10_000
     )
+    dht: str = _setting(
+        "off",
+        "The DHT in which IPFS peers find sites: that of the internet (`wan`), of a local network (`lan`).",
+        form=forms.one_of("off", "wan", "lan"),
+    )
     sync_interval: float = _setting(
         60.0, "Seconds between exchanges of record sets with a connected peer.", 0.1, 86400.0
     )

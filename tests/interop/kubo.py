@@ -45,19 +45,21 @@ class Kubo:
 
 @asynccontextmanager
 async def kubo(
-    folder: Path, routers: Sequence[str] = (), publishers: Sequence[str] = ()
+    folder: Path, routers: Sequence[str] = (), publishers: Sequence[str] = (), *, dht: bool = False
 ) -> AsyncIterator[Kubo]:
-    """A daemon that is ready. `routers`: base URLs whom it asks for providers; else it asks nobody.
+    """A daemon that is ready. `routers`: base URLs whom it asks for providers; `dht`: it is a server of the
+    DHT, that of a local network on loopback, too; else it asks nobody.
     `publishers`: whom it tells what its names stand for. Skips the test where there is no Kubo."""
     ipfs = find_kubo()
     require_real("Kubo (tests/interop/build_kubo.sh)", ipfs)
     assert ipfs is not None
     made = Kubo(ipfs, folder)
     await made.run("init", "--profile=test")  # ports the OS chooses, loopback only, no bootstrap
-    await made.run("config", "Routing.Type", "delegated" if routers else "none")
+    await made.run("config", "Routing.Type", "dhtserver" if dht else "delegated" if routers else "none")
+    await made.run("config", "--json", "Routing.LoopbackAddressesOnLanDHT", "true")
     await made.run("config", "--json", "Routing.DelegatedRouters", json.dumps(list(routers)))
     await made.run("config", "--json", "Ipns.DelegatedPublishers", json.dumps(list(publishers)))
-    await made.run("config", "--json", "Provide.Enabled", "false")
+    await made.run("config", "--json", "Provide.Enabled", json.dumps(dht))
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([ipfs, "daemon"], env=made.environment, stdout=output, stderr=output)

@@ -24,6 +24,8 @@ from decentraspace.errors import ConfigError
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.dht.client import Dht
+from decentraspace.network.dht.wire import Mode
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
 from decentraspace.network.guests import Guests
@@ -82,6 +84,15 @@ class Network:
         self.rounds = Rounds(config, key.peer_id, store, self._accept, self._cut_off, self._blame)
         self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
         self.refused = 0
+        # IPFS peers that do not count: those the operator named, and the DHT's while it asks them.
+        self._kept = {address.rpartition("/")[2] for address in config.ipfs_peers}
+        self.dht = self._make_dht()
+
+    def _make_dht(self) -> Dht | None:
+        if self._config.dht == "off" or self.bitswap is None:
+            return None
+        mode: Mode = "lan" if self._config.dht == "lan" else "wan"
+        return Dht(mode, self._key.peer_id, self.addresses, self._kept, self._config.max_peers)
 
     # -- questions
 
@@ -164,15 +175,16 @@ class Network:
             nursery.start_soon(_must_not_end, gossip_service, "gossip")
             nursery.start_soon(_must_not_end, router_service, "the gossip router")
             await pubsub.wait_until_ready()
-            kept = {address.rpartition("/")[2] for address in self._config.ipfs_peers}
             guests_most = min(self._config.max_ipfs_peers, max(3, self._config.max_peers // 2))
-            guests = Guests(host, str(self.rounds.protocol), guests_most, kept)
+            guests = Guests(host, str(self.rounds.protocol), guests_most, self._kept)
             self._live = _Live(host, pubsub, nursery, guests)
             await pubsub.subscribe(self.topic)
             nursery.start_soon(self.rounds.run, host, guests)
             nursery.start_soon(guests.run, partial(_disconnect, host))
             if self.bitswap is not None:
                 nursery.start_soon(self.bitswap.run, host, self._cut_off)
+            if self.dht is not None:
+                nursery.start_soon(self.dht.run, host)
             dialler = Dialler(
                 self._config, self._key.peer_id, host, self._announced_addresses, guests.members
             )
