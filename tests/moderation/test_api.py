@@ -50,8 +50,14 @@ async def test_block_list_and_unblock(world: World, client: httpx.AsyncClient, a
     body = {"cid": CID, "status": 451, "reason": "a court said so"}
     made = (await client.post("/moderation/blocks/", json=body, headers=admin)).json()
     assert made == {**made, "kind": "cid", "target": CID, "status": 451, "hidden": False}
+    assert (made["changed"], made["before"]) == (True, None)
     again = (await client.post("/moderation/blocks/", json=body, headers=admin)).json()
-    assert again == made
+    assert again == {**made, "changed": False}
+    other = {**body, "reason": "another court"}
+    second = (await client.post("/moderation/blocks/", json=other, headers=admin)).json()
+    assert second["changed"]
+    assert second["before"] == {k: v for k, v in made.items() if k not in ("changed", "before")}
+    made = (await client.post("/moderation/blocks/", json=body, headers=admin)).json()
     await client.post("/moderation/blocks/", json={"site": "blog--" + "a" * 16}, headers=admin)
     owner = checksum_address(world.address)
     await client.post("/moderation/blocks/", json={"owner": owner, "hidden": True}, headers=admin)
@@ -231,16 +237,24 @@ async def test_one_address_is_limited_and_others_are_not(
 ) -> None:
     """Addresses as a proxy on this machine tells them. What a client wrote before its own does not count."""
 
+    waits: list[int] = []
+
     async def send(number: int, forwarded: str) -> int:
         body = {**REPORT, "text": f"number {number}"}
         headers = {"X-Forwarded-For": forwarded}
-        return (await client.post("/moderation/reports/", json=body, headers=headers)).status_code
+        answer = await client.post("/moderation/reports/", json=body, headers=headers)
+        if answer.status_code == 429:
+            waits.append(int(answer.headers["retry-after"]))
+            assert answer.json()["retry_after"] == waits[-1]
+        return answer.status_code
 
     statuses = [await send(n, f"10.0.0.{n}, 203.0.113.7") for n in range(7)]
     assert statuses == [200] * 5 + [429] * 2
     assert await send(8, "203.0.113.8") == 200
     six = [await send(10 + n, f"2001:db8::{n}") for n in range(7)]
     assert six == [200] * 5 + [429] * 2, "one network of IPv6 is one sender"
+    assert len(waits) == 4
+    assert all(3000 < wait <= 3600 for wait in waits), "until the first of the five is an hour old"
     assert await send(20, "2001:db8:0:1::1") == 200
 
 

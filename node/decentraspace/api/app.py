@@ -18,16 +18,18 @@ from werkzeug.exceptions import HTTPException
 
 from decentraspace.api import (
     auth,
+    blocks,
     delegated,
     hosting,
     metrics,
-    moderation,
     names,
     network,
     openapi,
+    reports,
     resumable,
     storage,
     system,
+    takedowns,
 )
 from decentraspace.api.allowance import Allowances
 from decentraspace.api.body import Body, Connection, Request
@@ -56,13 +58,16 @@ GROUPS = (
     hosting.table,
     storage.table,
     resumable.table,
-    moderation.table,
+    blocks.table,
+    reports.table,
+    takedowns.table,
     network.table,
     leaving_table,
     delegated.table,
     names.table,
     system.table,
 )
+_RETRY_AFTER = 30  # seconds, of what does not know better
 _PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -401,7 +406,7 @@ def _document(document: dict[str, Any]) -> Response:
     if document["status"] == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if document["status"] in (429, 503):
-        response.headers["Retry-After"] = "30"
+        response.headers["Retry-After"] = str(document.get("retry_after", _RETRY_AFTER))
     return response
 
 

@@ -170,6 +170,13 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class BlockedHere:
+    status: int = attr("What visitors of this node are answered: 410 (gone) or 451 (for legal reasons).")
+    by: str = attr("`operator`, or the name of the denylist that the operator follows; may be empty.")
+    reason: str = attr("Why, in a sentence.")
+
+
+@dataclass(frozen=True)
 class SiteBrief:
     site: str = attr("Site id.")
     label: str = attr("Its label.")
@@ -182,6 +189,7 @@ class SiteBrief:
     size: int = attr("Bytes of its files.")
     created: datetime = attr("When the current version was signed.")
     urls: dict[str, str] = attr("Where it is served by this node.")
+    blocked: BlockedHere | None = attr("If this node refuses it: why. Other nodes decide for themselves.")
 
 
 @dataclass(frozen=True)
@@ -250,6 +258,7 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         size=found["size"],
         created=datetime.fromisoformat(found["created"]),
         urls=found["urls"],
+        blocked=_blocked(call, node.records.head(site, query.channel)),
         held_here=found["held_here"],
         uptime=_uptime(call, found, holders),
         holders=holders,
@@ -258,6 +267,11 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         history=[_version(v) for v in versions[: query.limit]],
         next=_next(versions, query.limit),
     )
+
+
+def _blocked(call: Call, head: SiteHead | None) -> BlockedHere | None:
+    why = call.node.hosting.moderation.refused(head) if head is not None else None
+    return BlockedHere(why.status, str(why.members.get("by", "")), why.detail) if why is not None else None
 
 
 def _below(cursor: str) -> tuple[int, bytes] | None:
@@ -358,4 +372,5 @@ def _brief(call: Call, head: SiteHead) -> SiteBrief:
         head.size,
         time(head.created),
         call.node.hosting.urls(head),
+        _blocked(call, head),
     )

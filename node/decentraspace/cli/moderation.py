@@ -77,7 +77,22 @@ def add(
     body = {**_named(cid, site, owner), "status": int(status), "reason": reason, "hidden": hidden}
     with client.Api(node or saved.node, saved) as api:
         made = api.post("/moderation/blocks/", body)
-    emit(made, f"Blocked ({made['status']}): {made['kind']} {made['target']}", as_json)
+    emit(made, "\n".join(_made(made)), as_json)
+
+
+def _made(made: dict[str, Any]) -> list[str]:
+    """What a decision has done, also where there was one before."""
+    if not made["changed"]:
+        return [f"Blocked already, nothing changed: {_decision(made)}"]
+    lines = [f"Blocked ({made['status']}): {made['kind']} {made['target']}"]
+    if made.get("before"):
+        lines += [f"Before: {_decision(made['before'])}", f"Now:    {_decision(made)}"]
+    return lines
+
+
+def _decision(one: dict[str, Any]) -> str:
+    hidden = ", hidden" if one["hidden"] else ""
+    return f"decision {one['id']} of {one['created']} ({one['status']}{hidden}), {one['reason'] or 'no reason given'}"
 
 
 @block.command()
@@ -139,9 +154,13 @@ def _list(node: str | None, as_json: bool) -> None:
         (str(one["id"]), one["kind"], one["target"], str(one["status"]), one["created"], one["reason"])
         for one in found
     ]
-    lines = [
-        table(rows, ("ID", "KIND", "TARGET", "STATUS", "SINCE", "REASON")) if rows else "Nothing is blocked."
-    ]
+    lists_hold = sum(one["rules"] for one in lists)
+    if rows:
+        lines = [table(rows, ("ID", "KIND", "TARGET", "STATUS", "SINCE", "REASON"))]
+    elif lists_hold:
+        lines = ["No decisions of your own. What the denylists name is blocked."]
+    else:
+        lines = ["Nothing is blocked."]
     for one in lists:
         faults = f", {one['faults']} lines are no rules" if one["faults"] else ""
         lines.append(f"Denylist {one['name'] or one['path']}: {one['rules']} rules{faults}")

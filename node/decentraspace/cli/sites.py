@@ -51,13 +51,9 @@ def sites(node: str | None, as_json: bool) -> None:
         )
         for s in found
     ]
-    emit(
-        {"sites": found},
-        table(rows, ("LABEL", "CHANNEL", "VERSION", "SIZE", "URL"))
-        if rows
-        else "No sites yet: `decentraspace deploy FOLDER`.",
-        as_json,
-    )
+    lines = [table(rows, ("LABEL", "CHANNEL", "VERSION", "SIZE", "URL"))] if rows else []
+    lines += [f"{s['label']} ({s['channel']}): {blocked_here(s)}" for s in found if s.get("blocked")]
+    emit({"sites": found}, "\n".join(lines) or "No sites yet: `decentraspace deploy FOLDER`.", as_json)
 
 
 @click.command()
@@ -103,6 +99,7 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         f"{found['host']}  version {found['seq']}  {size_of(found['size'])}  {found['created']}",
         f"root {found['root']}",
         *(f"  {kind:8} {address}" for kind, address in found["urls"].items()),
+        *([blocked_here(found)] if found.get("blocked") else []),
         "",
         f"Held whole by {len(found['holders'])} node(s):",
         *(
@@ -122,6 +119,12 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         *_signers(found["history"][:20], session),
     ]
     emit(found, "\n".join(lines), as_json)
+
+
+def blocked_here(site: dict[str, Any]) -> str:
+    """What the owner of a site is told that the node refuses."""
+    blocked = site["blocked"]
+    return f"Blocked at this node, visitors are answered {blocked['status']}: {blocked['reason']}."
 
 
 def _signers(history: list[dict[str, Any]], session: Any) -> list[str]:

@@ -62,6 +62,13 @@ class Decision(NamedTuple):
     by: bytes
 
 
+class Made(NamedTuple):
+    """`before`: what it replaces; the decision itself where that had been made already."""
+
+    decision: Decision
+    before: Decision | None
+
+
 class Decisions:
     """Blocking and thread-safe."""
 
@@ -89,7 +96,7 @@ class Decisions:
 
     def block(
         self, target: Target, *, status: int, reason: str, hidden: bool, by: bytes, now: float | None = None
-    ) -> Decision:
+    ) -> Made:
         """Durable, with its entry in the log. Deciding the same again changes nothing; other words, status or
         secrecy replace what was decided before. BadInput."""
         if status not in STATUSES:
@@ -104,7 +111,7 @@ class Decisions:
             old = self._found(db, target)
             if old is not None:
                 if (old.status, old.reason, old.hidden) == (status, reason, hidden):
-                    return old
+                    return Made(old, old)
                 db.execute("DELETE FROM blocks WHERE id = ?", (old.id,))
             elif db.execute("SELECT COUNT(*) FROM blocks").fetchone()[0] >= _MOST:
                 raise QuotaExceeded(f"{_MOST} decisions are kept", hint="Write them into a denylist.")
@@ -116,7 +123,7 @@ class Decisions:
             self._log(
                 db, BLOCK, target.kind, target.hash if hidden else target.text, hidden, status, reason, moment
             )
-        return Decision(int(made or 0), target.kind, shown, hidden, status, reason, moment, by)
+        return Made(Decision(int(made or 0), target.kind, shown, hidden, status, reason, moment, by), old)
 
     def unblock(self, target: Target | int, *, reason: str = "", now: float | None = None) -> Decision:
         """Take back a decision, by its target or its id. NotFound."""

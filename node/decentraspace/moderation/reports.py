@@ -79,11 +79,15 @@ class Reports:
         with self._decisions.writing() as db:
             db.execute("DELETE FROM senders WHERE at < ?", (moment - _DAY,))
             hour = (moment - _HOUR,)
-            mine = db.execute("SELECT COUNT(*) FROM senders WHERE sender = ? AND at > ?", (who, *hour))
-            if mine.fetchone()[0] >= _EACH:
-                raise TooMany(f"{_EACH} reports an hour are taken from one address", slug="too-many-reports")
-            if db.execute("SELECT COUNT(*) FROM senders WHERE at > ?", hour).fetchone()[0] >= _ALL:
-                raise TooMany("Too many reports come in just now", slug="too-many-reports")
+            recent = "SELECT at FROM senders WHERE at > ?"
+            mine = db.execute(
+                recent + " AND sender = ? ORDER BY at DESC LIMIT ?", (*hour, who, _EACH)
+            ).fetchall()
+            if len(mine) == _EACH:
+                raise _too_many(f"{_EACH} reports an hour are taken from one address", mine[-1][0], moment)
+            every = db.execute(recent + " ORDER BY at DESC LIMIT ?", (*hour, _ALL)).fetchall()
+            if len(every) == _ALL:
+                raise _too_many("Too many reports come in just now", every[-1][0], moment)
             db.execute("INSERT INTO senders VALUES (?, ?)", (who, moment))
             again = db.execute(
                 _AGAIN,
@@ -129,6 +133,11 @@ class Reports:
 
     def _hashed(self, text: str) -> bytes:
         return hmac.new(self._salt, text.encode(), hashlib.sha256).digest()[:16]
+
+
+def _too_many(what: str, oldest: int, now: int) -> TooMany:
+    """There is room again when the oldest report that counts is an hour old."""
+    return TooMany(what, slug="too-many-reports", retry_after=max(oldest + _HOUR - now, 1))
 
 
 def _target(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import trio
@@ -18,7 +18,7 @@ from decentraspace.content.denylist import GONE
 from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE
 from decentraspace.errors import Blocked, DecentraSpaceError
 from decentraspace.identity.keys import NodeKey
-from decentraspace.moderation.decisions import Decision, Decisions
+from decentraspace.moderation.decisions import Decision, Decisions, Made
 from decentraspace.moderation.lists import Lists
 from decentraspace.moderation.reports import Reports
 from decentraspace.moderation.targets import Target
@@ -26,6 +26,8 @@ from decentraspace.records.store import SiteHead
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+D = TypeVar("D", Decision, Made)
 
 log = structlog.get_logger(__name__)
 
@@ -102,15 +104,15 @@ class Moderation:
 
     # -- decisions
 
-    async def block(self, target: Target, **facts: Any) -> Decision:
+    async def block(self, target: Target, **facts: Any) -> Made:
         """See Decisions.block; when it returns, gateway workers refuse it, or will within a second."""
         return await self._decide(lambda: self.decisions.block(target, **facts))
 
     async def unblock(self, target: Target | int, **facts: Any) -> Decision:
         return await self._decide(lambda: self.decisions.unblock(target, **facts))
 
-    async def _decide(self, decide: Callable[[], Decision]) -> Decision:
-        def work() -> Decision:
+    async def _decide(self, decide: Callable[[], D]) -> D:
+        def work() -> D:
             decision = decide()
             self.rules.set_own(self.decisions.rules())
             return decision
