@@ -346,6 +346,44 @@ async def test_the_next_provider_goes_on_where_the_last_one_failed(store: BlockS
     )  # none came twice, but for the root, which says what to ask for
 
 
+async def test_what_came_before_a_deadline_is_kept(store: BlockStore) -> None:
+    dag = site(count=100, size=60_000)  # half of it is less than is stored at once
+
+    async with gateway(dag, after_the_root(stalls_in_the_middle)) as server:
+        fetcher = fetcher_for(store, server)
+        fetcher._stall = 60.0
+        with pytest.raises(Unavailable):
+            await take(fetcher, dag, deadline=2.0)
+    assert store.stats().blocks > len(dag.blocks) // 3
+    async with gateway(dag) as server:
+        result = await fetcher_for(store, server).fetch(dag.root, deadline=20, max_bytes=MOST)
+    assert holds_all(store, dag)
+    assert result.blocks < len(dag.blocks) * 2 // 3
+
+
+async def test_a_disk_that_is_busy_costs_the_provider_nothing(store: BlockStore) -> None:
+    """Nothing can be stored for longer than the provider may be silent, and more comes than may wait."""
+    dag = site(count=100, size=250_000)
+    done: list[bool] = []
+
+    def write() -> None:
+        with store.write():
+            trio.from_thread.run(trio.sleep, 3 * STALL)
+            done.append(True)
+
+    async def honest_meanwhile(request: Request) -> None:
+        if request.form == "car":
+            nursery.start_soon(trio.to_thread.run_sync, write)
+        await request.honest()
+
+    async with trio.open_nursery() as nursery, gateway(dag, honest_meanwhile) as server:
+        fetcher = fetcher_for(store, server)
+        await take(fetcher, dag)
+        assert done
+        assert server.asked == [(dag.root, "raw"), (dag.root, "car")]
+    assert holds_all(store, dag)
+
+
 async def test_nobody_there_is_an_ordinary_failure(store: BlockStore) -> None:
     dag = site()
     with trio.socket.socket() as unused:

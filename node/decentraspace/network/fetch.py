@@ -18,10 +18,11 @@ from typing import Protocol
 import structlog
 import trio
 
-from decentraspace.content import car, dagpb
 from decentraspace.content import cid as cids
+from decentraspace.content import dagpb
 from decentraspace.content.blockstore import BlockStore
-from decentraspace.errors import BadInput, DecentraSpaceError, TooLarge, Unavailable, Unprocessable
+from decentraspace.errors import BadInput, DecentraSpaceError, TooLarge, Unavailable
+from decentraspace.network.intake import malformed, take_in
 from decentraspace.network.source import AT_ONCE, Provider, ProviderFailed, Source, open_source
 
 __all__ = ["FetchResult", "Fetcher", "Provider"]
@@ -29,11 +30,7 @@ __all__ = ["FetchResult", "Fetcher", "Provider"]
 log = structlog.get_logger(__name__)
 
 _STALL = 10.0  # seconds without a new verified block
-_SLOWEST = 4 * 1024  # verified bytes a second, on average over `_STALL` and longer
 _VISITOR = 30.0  # seconds to bring a block for a visitor who waits
-_BATCH = 4 * 1024 * 1024  # bytes stored at once
-_TOGETHER, _SOON = 256 * 1024, 0.1  # bytes, seconds: what a stream brings is looked at in such pieces
-_BLOCKS_MOST = 500_000  # of one DAG under way; bounds what its links take in memory
 _PENALTY_FIRST, _PENALTY_MOST = 2.0, 300.0  # seconds a provider that failed is asked last
 _PROVIDERS_MOST = 32  # asked for one fetch
 
@@ -78,8 +75,10 @@ class _Flight:
 class Exchange(Protocol):
     """Where blocks may come from when no gateway gives them: Bitswap."""
 
-    async def fetch(self, root: bytes, budget: _Budget, *, whole: bool = True) -> None:
-        """Store the DAG, or the one block. ProviderFailed; Unprocessable; what the budget raises."""
+    async def fetch(
+        self, root: bytes, budget: _Budget, *, whole: bool = True, of: bytes | None = None
+    ) -> None:
+        """Store the DAG, or the one block `of` a site's root. ProviderFailed; Unprocessable; what the budget raises."""
 
 
 class Fetcher:
@@ -149,14 +148,16 @@ class Fetcher:
                 self._failed(provider, error)
                 continue
             return True
-        return await self._exchanged(cid, _Budget(cids.MAX_BLOCK), whole=False)
+        return await self._exchanged(cid, _Budget(cids.MAX_BLOCK), whole=False, of=root)
 
-    async def _exchanged(self, cid: bytes, budget: _Budget, *, whole: bool = True) -> bool:
+    async def _exchanged(
+        self, cid: bytes, budget: _Budget, *, whole: bool = True, of: bytes | None = None
+    ) -> bool:
         """Whether IPFS peers gave it."""
         if self._exchange is None:
             return False
         try:
-            await self._exchange.fetch(cid, budget, whole=whole)
+            await self._exchange.fetch(cid, budget, whole=whole, of=of)
         except ProviderFailed as error:
             log.info("exchange_failed", cid=cids.to_text(cid), reason=str(error))
             return False
@@ -232,7 +233,7 @@ class Fetcher:
         try:
             return await trio.to_thread.run_sync(self._look, root)
         except BadInput as error:
-            raise _malformed(root, error) from error
+            raise malformed(root, error) from error
 
     def _look(self, root: bytes) -> list[bytes]:
         """Blocked for content with a block that this node may not have: it is not asked for."""
@@ -261,36 +262,9 @@ class Fetcher:
         await trio.to_thread.run_sync(self._store.put_many, [(cid, block)])
 
     async def _car(self, source: Source, root: bytes, budget: _Budget) -> None:
-        """A DAG as one stream. Its root has to come, so that every stream is a step forward."""
-        decoder, wanted = car.CarDecoder(), _Wanted(root)
-        batch: list[tuple[bytes, bytes]] = []
-        size = verified = 0
-        try:
-            async with source.get(root, "car", "application/vnd.ipld.car; version=1") as chunks:
-                start = progress = trio.current_time()
-                async for chunk in _together(chunks):
-                    # In a thread: hashing and decoding a large block would stop everything else meanwhile.
-                    for cid, data in await trio.to_thread.run_sync(_take, decoder, wanted, chunk):
-                        budget.spend(len(data))
-                        batch.append((cid, data))
-                        size += len(data)
-                        verified += len(data)
-                        progress = trio.current_time()
-                    now = trio.current_time()
-                    if now - progress > self._stall:
-                        raise ProviderFailed("it stalls")
-                    if now - start > self._stall and verified < (now - start) * _SLOWEST:
-                        raise ProviderFailed("it is too slow")
-                    if size >= _BATCH:
-                        full, batch, size = batch, [], 0
-                        await trio.to_thread.run_sync(self._store.put_many, full)
-                _finish(decoder)
-        finally:
-            if batch:  # verified, and the next provider need not send it again
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._store.put_many, batch)
-        if not verified and wanted.has(root):
-            raise ProviderFailed("it sends a CAR without the block that was asked for")
+        """A DAG as one stream."""
+        async with source.get(root, "car", "application/vnd.ipld.car; version=1") as chunks:
+            await take_in(chunks, root, self._store, budget, self._stall)
 
     def _ranked(self, providers: list[Provider]) -> list[Provider]:
         now = trio.current_time()
@@ -327,76 +301,3 @@ class Fetcher:
             yield
         finally:
             hold.__exit__(None, None, None)
-
-
-class _Wanted:
-    """Which blocks a stream may bring now: those linked from what it brought, each once."""
-
-    def __init__(self, root: bytes) -> None:
-        self._expected: set[bytes] = set()
-        self._taken: set[bytes] = set()
-        self._add([root])
-
-    def has(self, cid: bytes) -> bool:
-        return cid in self._expected
-
-    def take(self, cid: bytes, data: bytes) -> None:
-        """ProviderFailed for a block nobody asked for; Unprocessable for content that is malformed."""
-        if cid not in self._expected:
-            raise ProviderFailed("it sends blocks that nobody asked for")
-        self._expected.discard(cid)
-        self._taken.add(cid)
-        try:
-            self._add(dagpb.links_of(cid, data))
-        except BadInput as error:
-            raise _malformed(cid, error) from error
-        if len(self._expected) + len(self._taken) > _BLOCKS_MOST:
-            raise TooLarge(f"The content has more than {_BLOCKS_MOST} blocks")
-
-    def _add(self, links: list[bytes]) -> None:
-        todo = list(links)
-        while todo:
-            link = todo.pop()
-            inlined = cids.identity_data(link)
-            if inlined is not None:
-                todo.extend(dagpb.links_of(link, inlined))  # not sent, but its links are
-            elif link not in self._taken:
-                self._expected.add(link)
-
-
-async def _together(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Fewer and larger chunks, all of what came before the stream broke among them."""
-    waiting, since = bytearray(), trio.current_time()
-    try:
-        async for chunk in chunks:
-            waiting += chunk
-            if len(waiting) >= _TOGETHER or trio.current_time() - since > _SOON:
-                yield bytes(waiting)
-                waiting, since = bytearray(), trio.current_time()
-    except Exception:
-        if waiting:
-            yield bytes(waiting)
-        raise
-    if waiting:
-        yield bytes(waiting)
-
-
-def _take(decoder: car.CarDecoder, wanted: _Wanted, chunk: bytes) -> list[tuple[bytes, bytes]]:
-    try:
-        blocks = decoder.feed(chunk)
-    except (BadInput, Unprocessable) as error:
-        raise ProviderFailed(str(error)) from error
-    for cid, data in blocks:
-        wanted.take(cid, data)
-    return blocks
-
-
-def _finish(decoder: car.CarDecoder) -> None:
-    try:
-        decoder.close()
-    except BadInput as error:
-        raise ProviderFailed(str(error)) from error
-
-
-def _malformed(cid: bytes, error: BadInput) -> Unprocessable:
-    return Unprocessable(f"The content under {cids.to_text(cid)} is malformed: {error.detail}")

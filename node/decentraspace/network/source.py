@@ -11,8 +11,9 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import httpcore
 import httpx
 import trio
 
@@ -20,6 +21,7 @@ from decentraspace.content import cid as cids
 
 _CONNECT = 5.0  # seconds, as for looking up a name
 AT_ONCE = 8  # requests to one provider
+_READ = 512 * 1024  # bytes read at once, if as many have come
 
 
 class Provider(NamedTuple):
@@ -44,64 +46,113 @@ async def open_source(provider: Provider, allow_private: bool, stall: float) -> 
         url = httpx.URL(provider.url)
         with trio.fail_after(_CONNECT):
             addresses = await _checked_addresses(url, allow_private)
-        client = httpx.AsyncClient(
-            timeout=httpx.Timeout(stall, connect=_CONNECT),
-            limits=httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE),
-            trust_env=False,
-            follow_redirects=False,
-            verify=_tls() if url.scheme == "https" else False,
+        pool = httpcore.AsyncConnectionPool(
+            ssl_context=_tls() if url.scheme == "https" else None,
+            max_connections=AT_ONCE,
+            max_keepalive_connections=AT_ONCE,
+            network_backend=_Backend(),
         )
     except (httpx.InvalidURL, trio.TooSlowError) as error:
         raise ProviderFailed(repr(error)) from error
-    async with client:
-        yield Source(provider.url, client, addresses, stall)
+    async with pool:
+        yield Source(provider.url, pool, addresses, stall)
+
+
+_FAILURES = (
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    OSError,
+    trio.TooSlowError,
+)
 
 
 class Source:
     """One provider's gateway, at addresses that were checked."""
 
-    def __init__(self, base: str, client: httpx.AsyncClient, addresses: list[str], stall: float) -> None:
-        self._base, self._client, self._addresses, self._stall = base, client, addresses, stall
+    def __init__(
+        self, base: str, pool: httpcore.AsyncConnectionPool, addresses: list[str], stall: float
+    ) -> None:
+        self._base, self._pool, self._addresses, self._stall = base, pool, addresses, stall
+        self._timeouts = {"connect": _CONNECT, "pool": stall, "read": stall, "write": stall}
 
     @asynccontextmanager
     async def get(
         self, cid: bytes, form: str, accept: str, *, if_cached: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of its answer, in chunks, each within the stall limit. `if_cached`: only if it has it by
-        itself. ProviderFailed."""
+        """The body of its answer as it is sent, in chunks, each within the stall limit. `if_cached`: only if it
+        has it by itself. ProviderFailed."""
         try:
             response = await self._response(cid, form, accept, if_cached)
             try:
-                if response.status_code != 200:
-                    status = response.status_code
-                    raise ProviderFailed(f"it answers {status}", status=status)
-                yield response.aiter_raw()
+                if response.status != 200:
+                    raise ProviderFailed(f"it answers {response.status}", status=response.status)
+                yield response.aiter_stream()
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, trio.TooSlowError) as error:
+        except _FAILURES as error:
             raise ProviderFailed(repr(error)) from error
 
-    async def _response(self, cid: bytes, form: str, accept: str, if_cached: bool) -> httpx.Response:
+    async def _response(self, cid: bytes, form: str, accept: str, if_cached: bool) -> httpcore.Response:
         url = httpx.URL(f"{self._base}/ipfs/{cids.to_text(cid)}", params={"format": form})
-        headers = {"Host": url.netloc.decode(), "Accept": accept, "Accept-Encoding": "identity"}
+        headers = [
+            (b"Host", url.netloc),
+            (b"Accept", accept.encode()),
+            (b"Accept-Encoding", b"identity"),
+            (b"User-Agent", b"decentraspace"),
+        ]
         if if_cached:
-            headers["Cache-Control"] = "only-if-cached"
+            headers.append((b"Cache-Control", b"only-if-cached"))
         while True:
             # To the address that was checked, not to what its name may mean by now.
-            request = self._client.build_request(
-                "GET",
-                url.copy_with(host=self._addresses[0]),
+            request = httpcore.Request(
+                b"GET",
+                httpcore.URL(
+                    scheme=url.raw_scheme,
+                    host=self._addresses[0].encode(),
+                    port=url.port,
+                    target=url.raw_path,
+                ),
                 headers=headers,
-                extensions={"sni_hostname": url.host, "timeout": self._client.timeout.as_dict()},
+                extensions={"sni_hostname": url.host, "timeout": self._timeouts},
             )
             try:
                 # Endless headers, or "103 Early Hints" again and again, come within the read timeout.
                 with trio.fail_after(_CONNECT + self._stall):
-                    return await self._client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
+                    return await self._pool.handle_async_request(request)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if len(self._addresses) == 1:
                     raise
                 self._addresses = self._addresses[1:]  # often IPv6 where there is none
+
+
+class _Backend(httpcore.TrioBackend):
+    """Reads more at once than httpcore asks for: 50 MB in pieces of 64 KiB cost twice the time in here."""
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await super().connect_tcp(*args, **kwargs))
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        return await self._inner.read(max(max_bytes, _READ), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the same
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._inner.start_tls(*args, **kwargs))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 @cache
