@@ -37,6 +37,7 @@ from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageRow, UsageStore
+from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.fetch import Fetcher, Provider
@@ -109,11 +110,13 @@ class Node:
                 lambda: self.hosting.shares.willing,
             )
             self.hosting.leaving.on_change = self._announcer.now
+            self.names = NameService.from_config(config)
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,
                 resolve=self.hosting.resolve_host,
                 usage=self._on_usage,
+                link=self.names.link,
             )
             self.started = time.time()
             # Built without an error: keep everything open beyond this block.
@@ -151,6 +154,7 @@ class Node:
             await self.plugins.load(self)
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
+            await nursery.start(self.names.run)
             await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)

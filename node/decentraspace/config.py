@@ -134,6 +134,18 @@ class GatewayConfig:
 
 
 @dataclass(frozen=True)
+class NamesConfig:
+    dns: bool = _setting(
+        True, "Look up what names of DNS stand for (DNSLink: TXT records of `_dnslink.NAME`)."
+    )
+    nameservers: tuple[str, ...] = _setting(
+        (), "Name servers to ask; empty: those of the system.", most=8, form=forms.NAMESERVER
+    )
+    timeout: float = _setting(5.0, "Seconds that looking up one name may take.", 0.1, 60.0)
+    cache: int = _setting(10_000, "Names whose answers are kept, for as long as they say.", 1, 1_000_000)
+
+
+@dataclass(frozen=True)
 class StorageConfig:
     quota: int = _setting(10 * GIB, "Bytes of blocks the node keeps at most.", 0, MOST)
     scrub_interval: float = _setting(
@@ -255,6 +267,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    names: NamesConfig = field(default_factory=NamesConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     records: RecordsConfig = field(default_factory=RecordsConfig)
     hosting: HostingConfig = field(default_factory=HostingConfig)

@@ -172,6 +172,13 @@ def _name_link(value: str) -> str:
     return f"{name.lower()}={path}"
 
 
+def _nameserver(value: str) -> str:
+    from decentraspace.names.dns import parse_server
+
+    parse_server(value)
+    return value
+
+
 def _peer_id(value: str) -> str:
     if not _PEER_ID.fullmatch(value):
         raise ValueError
@@ -204,6 +211,12 @@ NAME_LINK = Form(
     "docs.example=/ipfs/bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
     _name_link,
     "`NAME=/ipfs/CID` or `NAME=/ipns/…`",
+)
+NAMESERVER = Form(
+    "IP address, port optional",
+    "[::1]:5353",
+    _nameserver,
+    "IP addresses, port optional (`[ADDRESS]:PORT` of IPv6)",
 )
 PEER_ID = Form("peer id", _SOME_PEER, _peer_id, "peer ids")
 

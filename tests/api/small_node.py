@@ -23,6 +23,7 @@ from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions, sign_proof
 from decentraspace.ledger.usage import UsageStore
+from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins import PluginManager
 from decentraspace.records.schema import site_id
@@ -68,6 +69,7 @@ class SmallNode:
         self.uploads = UploadStore(folder / "uploads", max_bytes=self.config.api.max_upload)
         self.plugins = PluginManager(self.config.plugins)
         self.bitswap = Bitswap(self.blocks, self.blocks.referenced)
+        self.names = NameService.from_config(self.config)
         self.network = None
         self.published: list[bytes] = []
         self.hosting = Hosting(

@@ -214,7 +214,9 @@ class Served:
                 fetch=self._fetch,
                 resolve=self.node.hosting.resolve_host,
                 usage=self._usage,
+                link=self.node.names.link,
             )
+            await nursery.start(self.node.names.run)
             await nursery.start(serve_gateway_and_control, self.node.config, control)
             ready.set()
             await stop.wait()

@@ -30,7 +30,7 @@ def answering(path: Path, fetch: Callable[[bytes, bytes], Awaitable[bool]]) -> I
     stop: list[Callable[[], None]] = []
 
     async def serve() -> None:
-        server = ControlServer(path, fetch=fetch, resolve=_refuse, usage=_refuse)  # type: ignore[arg-type]
+        server = ControlServer(path, fetch=fetch, resolve=_refuse, usage=_refuse, link=_refuse)  # type: ignore[arg-type]
         token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             stop.append(lambda: token.run_sync_soon(nursery.cancel_scope.cancel))

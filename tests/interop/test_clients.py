@@ -20,6 +20,7 @@ from decentraspace.content.car import CarDecoder
 from decentraspace.content.importer import add_path
 from decentraspace.gateway.control import ControlServer
 from decentraspace.gateway.process import serve_gateway
+from decentraspace.names.links import Answer
 from tests.support import find_helia, find_kubo, free_port, require_real
 
 
@@ -52,13 +53,16 @@ async def gateway(tmp_path: Path, site: Path) -> AsyncIterator[tuple[str, str]]:
     async def count(*_: object) -> None:
         return None
 
+    async def unknown(_: str) -> Answer:
+        return Answer(None, 60)
+
     with BlockStore.open(data / "blocks", quota=10**9) as store:
         writer = store.writer()
         root = add_path(site, writer.put)
         writer.flush()
         store.pin(root.cid, "test")
         async with trio.open_nursery() as nursery:
-            control = ControlServer(data / "gateway.sock", fetch=no, resolve=no, usage=count)
+            control = ControlServer(data / "gateway.sock", fetch=no, resolve=no, usage=count, link=unknown)
             await nursery.start(control.run)
             await nursery.start(serve_gateway, config, control)
             yield f"http://127.0.0.1:{port}", cids.to_text(root.cid)

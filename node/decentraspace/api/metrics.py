@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from decentraspace import __version__
 from decentraspace.api.services import NodeServices
+from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.host import Network
 from decentraspace.plugins.manager import HookResult
@@ -79,6 +80,7 @@ class _Stores(Collector):
             records.add_metric([kind], count)
         yield records
         yield from _places(self._metrics.storage)
+        yield from _names(self._node.names)
         if self._node.bitswap is not None:
             yield from _bitswap(self._node.bitswap)
         if self._node.network is not None:
@@ -89,6 +91,18 @@ class _Stores(Collector):
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
+
+
+def _names(names: NameService) -> Iterator[Metric]:
+    counts = names.cache.counts
+    for name, text, value in (
+        ("asked", "Questions for what a name that is no key stands for.", counts.asked),
+        ("looked_up", "Look-ups of such names.", counts.looked_up),
+        ("failed", "Look-ups of such names that failed.", counts.failed),
+        ("stale", "Answers given although they were over.", counts.stale),
+    ):
+        yield CounterMetricFamily(f"decentraspace_names_{name}", text, value=value)
+    yield GaugeMetricFamily("decentraspace_names_kept", "Names whose answers are kept.", len(names.cache))
 
 
 def _exchanges(network: Network) -> Iterator[Metric]:

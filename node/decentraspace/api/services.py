@@ -11,6 +11,7 @@ from decentraspace.hosting import Hosting
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageStore
+from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
@@ -32,6 +33,7 @@ class NodeServices(Protocol):
     usage: UsageStore
     plugins: PluginManager
     bitswap: Bitswap | None
+    names: NameService
 
     @property
     def network(self) -> Network | None: ...

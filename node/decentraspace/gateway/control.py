@@ -1,10 +1,11 @@
 """The socket between gateway workers and their node: what a worker cannot answer by reading.
 
 Frames of four bytes of length (big endian) and DAG-CBOR. Requests {i, op, …}, answers {i, ok}; `i` pairs
-them, several are under way at once.
+them, several are under way at once. What else an answer says stands beside `ok`.
 
     fetch    {cid, root}                     bring this block; ok: it is there now
     resolve  {host}                          is this host a site you know? ok: look into the index again
+    link     {name}                          where does this name lead? ok: {path, or null; ttl in seconds}
     usage    {worker, number, rows}          counts of one batch; ok: durably counted
     beat     {}                              this worker's event loop runs; on a connection of its own
 """
@@ -23,6 +24,7 @@ import structlog
 
 from decentraspace.errors import BadInput, DecentraSpaceError
 from decentraspace.ledger.usage import UsageRow
+from decentraspace.names.links import Answer, NotResolved
 
 log = structlog.get_logger(__name__)
 
@@ -53,18 +55,22 @@ class ControlClient:
     def __init__(self, path: str) -> None:
         self._path = path
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[asyncio.StreamWriter, asyncio.Future[bool]]] = {}
+        self._waiting: dict[int, tuple[asyncio.StreamWriter, asyncio.Future[dict[str, Any]]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._connecting = asyncio.Lock()
         self._reader_task: asyncio.Task[None] | None = None
 
     async def ask(self, operation: str, deadline: float, **arguments: Any) -> bool:
         """The node's answer, or False after `deadline` seconds or without a node."""
+        return (await self.question(operation, deadline, **arguments)).get("ok") is True
+
+    async def question(self, operation: str, deadline: float, **arguments: Any) -> dict[str, Any]:
+        """All that the node answers, or nothing after `deadline` seconds or without a node."""
         try:
             async with asyncio.timeout(deadline):
                 writer = await self._connected()
                 number = next(self._numbers)
-                answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
                 self._waiting[number] = writer, answer
                 try:
                     writer.write(encode({"i": number, "op": operation, **arguments}))
@@ -73,7 +79,7 @@ class ControlClient:
                 finally:
                     self._waiting.pop(number, None)
         except (OSError, TimeoutError):
-            return False
+            return {}
 
     async def _connected(self) -> asyncio.StreamWriter:
         async with self._connecting:
@@ -89,12 +95,12 @@ class ControlClient:
                 message = decode(await reader.readexactly(length))
                 _, waiting = self._waiting.get(message["i"], (None, None))
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(message.get("ok") is True)
+                    waiting.set_result(message)
         except (OSError, asyncio.IncompleteReadError, BadInput):
             writer.close()
             for asked, waiting in self._waiting.values():
                 if asked is writer and not waiting.done():
-                    waiting.set_result(False)
+                    waiting.set_result({})
 
 
 async def beat(path: str) -> None:
@@ -116,8 +122,9 @@ class ControlServer:
         fetch: Callable[[bytes, bytes], Awaitable[bool]],
         resolve: Callable[[str], Awaitable[bool]],
         usage: Callable[[str, int, list[UsageRow]], Awaitable[None]],
+        link: Callable[[str], Awaitable[Answer]],
     ) -> None:
-        self._path, self._fetch, self._resolve, self._usage = path, fetch, resolve, usage
+        self._path, self._fetch, self._resolve, self._usage, self._link = path, fetch, resolve, usage, link
         self._beats: dict[int, float] = {}  # by connection
 
     def beats(self) -> list[float]:
@@ -153,11 +160,12 @@ class ControlServer:
         sending = trio.Lock()
         limit = trio.CapacityLimiter(_AT_ONCE)
 
-        async def answer(message: dict[str, Any], slot: object) -> None:
+        async def serve(message: dict[str, Any], slot: object) -> None:
             try:
-                ok = await self._handle(message)
+                answered = await self._handle(message)
+                answer = answered if isinstance(answered, dict) else {"ok": answered}
                 async with sending:
-                    await stream.send_all(encode({"i": message["i"], "ok": ok}))
+                    await stream.send_all(encode({"i": message["i"], **answer}))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the worker is gone; it asks again
             finally:
@@ -180,13 +188,13 @@ class ControlServer:
                             self._beats[id(stream)] = trio.current_time()
                         slot = object()
                         await limit.acquire_on_behalf_of(slot)
-                        nursery.start_soon(answer, message, slot)
+                        nursery.start_soon(serve, message, slot)
             except (BadInput, trio.BrokenResourceError):
                 nursery.cancel_scope.cancel()
             finally:
                 self._beats.pop(id(stream), None)
 
-    async def _handle(self, message: dict[str, Any]) -> bool:
+    async def _handle(self, message: dict[str, Any]) -> bool | dict[str, Any]:
         try:
             match message:
                 case {"op": "fetch", "cid": bytes(cid), "root": bytes(root)}:
@@ -194,6 +202,9 @@ class ControlServer:
                     return ok is True
                 case {"op": "resolve", "host": str(host)}:
                     return await self._resolve(host)
+                case {"op": "link", "name": str(name)}:
+                    found = await self._link(name)
+                    return {"ok": True, "path": found.path, "ttl": found.ttl}
                 case {"op": "usage", "worker": str(worker), "number": int(number), "rows": list(rows)}:
                     await self._usage(worker, number, [UsageRow(*row) for row in rows])
                     return True
@@ -201,6 +212,8 @@ class ControlServer:
                     return True
         except (BadInput, TypeError):
             return False
+        except NotResolved as error:
+            return {"ok": False, "reason": str(error)}
         except DecentraSpaceError as error:
             # Such as a full disk. The worker asks again; the node has other things to do than to end of it.
             log.warning("gateway_request_failed", op=message.get("op"), reason=str(error))

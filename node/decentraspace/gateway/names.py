@@ -1,25 +1,25 @@
-"""Names that stand for content: keys (IPNS) and DNS names (DNSLink), followed to a CID.
+"""Names that stand for content: keys (IPNS), and names that the node looks up (DNSLink), followed to a CID.
 
-Records of keys are read where the node keeps them; DNS names are those of `gateway.dnslink`.
+Records of keys are read where the node keeps them.
 Sources: https://specs.ipfs.tech/ipns/ipns-record/, https://dnslink.dev/.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from decentraspace.content import cid as cids
 from decentraspace.content import ipns, reader
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import BadInput, Blocked, DecentraSpaceError, NotFound, Unavailable
-from decentraspace.gateway.request import parse_cid, refusal
+from decentraspace.gateway.links import Links
+from decentraspace.gateway.request import PATH_MOST, parse_cid, refusal
 from decentraspace.gateway.supply import Supply
 
 _STEPS = 16  # names that lead to names
 _TTL_MOST = 7 * 86400  # seconds
-_TTL = 60  # seconds, of what the operator has set
 
 
 class Found(NamedTuple):
@@ -30,17 +30,17 @@ class Found(NamedTuple):
 
 
 class Names:
-    """`dnslink`: DNS name -> content path. `check` raises for a name and path that may not be followed."""
+    """`links`: where names that are no keys lead. `check` raises for a name and path that may not be followed."""
 
     def __init__(
         self,
         store: BlockStore,
         supply: Supply,
-        dnslink: Mapping[str, str],
+        links: Links,
         check: Callable[[str, str], None] = lambda name, path: None,
     ) -> None:
         self._records = ipns.NameStore(store)
-        self._supply, self._dnslink, self._check = supply, dnslink, check
+        self._supply, self._links, self._check = supply, links, check
 
     @staticmethod
     def key_of(text: str) -> bytes | None:
@@ -70,25 +70,43 @@ class Names:
     async def resolve(self, name: str) -> Found:
         """What a name leads to, through other names and folders. Refused where it leads nowhere."""
         path, ttl = f"/ipns/{name}", _TTL_MOST
+        seen: set[str] = set()
         for _ in range(_STEPS):
             space, name, rest = _split(path)
             if space == "ipfs":
                 root = await self._below(parse_cid(name, path), rest)
                 return Found(root, f"public, max-age={ttl}")
             self._check(name, rest)
-            path, holds = self._next(name)
+            if path in seen:
+                raise refusal(502, "Name not resolved", "The name leads back to itself.")
+            seen.add(path)
+            path, holds = await self._next(name)
             path, ttl = path.rstrip("/") + rest, min(ttl, holds)
+            if len(path) > PATH_MOST:
+                break
         raise refusal(502, "Name not resolved", "The name leads to too many others.")
 
-    def _next(self, name: str) -> tuple[str, int]:
+    async def linked(self, host: str) -> bool:
+        """Whether a host that is not the gateway's own has a link. Refused while nobody can say: what is
+        served under a name is its owner's choice alone."""
+        found = await self._links.get(host)
+        if found.failed:
+            raise refusal(502, "Name not resolved", found.failed)
+        return found.path is not None
+
+    async def _next(self, name: str) -> tuple[str, int]:
         """(content path, seconds it holds) of a name."""
         if self.key_of(name) is not None:
             record = self.record(name)
             return record.value, max(0, min(record.ttl, int(record.until - time.time())))
-        path = self._dnslink.get(name.lower().rstrip("."))
-        if path is None:
-            raise refusal(404, "No such name", f"This node knows no content of the name {name[:200]}.")
-        return path, _TTL
+        found = await self._links.get(name.lower().rstrip("."))
+        if found.failed:
+            raise refusal(502, "Name not resolved", found.failed)
+        if found.path is None:
+            raise refusal(
+                404, "No such name", f"Nothing says what content {name[:200]} stands for: it has no DNSLink."
+            )
+        return found.path, int(found.ttl)
 
     async def _below(self, root: bytes, path: str) -> bytes:
         segments = [part for part in path.split("/") if part]

@@ -20,6 +20,7 @@ from decentraspace import ports
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 from decentraspace.gateway.control import ControlServer
+from decentraspace.names.service import patience
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -94,7 +95,7 @@ async def serve_gateway(
         "cache_bytes": gateway.cache_mb * 2**20,
         "fetch_timeout": gateway.fetch_timeout,
         "public_url": gateway.public_url,
-        "dnslink": dict(link.split("=", 1) for link in gateway.dnslink),
+        "name_timeout": patience(config),
         "contact": config.node.contact,
         # Without a public one it is of use on this machine alone, as this gateway then is.
         "api": config.api.public_url or ("" if gateway.public_url else config.api_url),

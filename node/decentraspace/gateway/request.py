@@ -16,7 +16,8 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,254}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,
 
 class Settings(NamedTuple):
     """What a worker is told by its node. `cache_bytes`: of prepared pages; `contact`, `api`: how visitors reach
-    the operator, empty where they cannot; `dnslink`: DNS name -> content path."""
+    the operator, empty where they cannot; `name_timeout`: seconds that the node is waited for when it looks up
+    a name."""
 
     blocks: str
     socket: str
@@ -28,7 +29,7 @@ class Settings(NamedTuple):
     contact: str = ""
     api: str = ""
     public_url: str = ""
-    dnslink: dict[str, str] = {}  # noqa: RUF012 - never written to
+    name_timeout: float = 6.0
 
 
 class Target(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from decentraspace.content import cid as cids
 from decentraspace.content import siteindex
@@ -49,6 +49,7 @@ class Router:
         self.settings, self._store, self._control = settings, store, control
         self._names, self._refusals = names, refusals
         self._suffix = "." + settings.domain
+        self._public = (urlsplit(settings.public_url).hostname or "").rstrip(".")
         self._site_mode = site_mode(settings.autoindex)
         self._entries: dict[bytes, siteindex.SiteEntry] = {}
         self._targets: dict[tuple[bytes, str], Target] = {}
@@ -103,8 +104,8 @@ class Router:
             before_name = host_name(before)
             if before_name and self._is_ours(before_name):
                 host, name = before, before_name
-        if name in self.settings.dnslink:
-            return await self._by_dnslink(name, path, scope)
+        if self._may_be_linked(name) and await self._names.linked(name):
+            return await self._by_link(name, path, scope)
         if name.endswith(self._suffix):
             label = name[: -len(self._suffix)]
             content, dot, space = label.rpartition(".")
@@ -207,7 +208,13 @@ class Router:
         mode = self._mode("/ipns/" + plain, own_host=False, cache=found.cache)
         return Target("", found.root, slash + rest, mode)
 
-    async def _by_dnslink(self, name: str, path: str, scope: Any) -> Target:
+    def _may_be_linked(self, name: str) -> bool:
+        """A host that is not this gateway's, and not an address."""
+        if not name or self._is_ours(name) or name == self._public:
+            return False
+        return not name.startswith("[") and not name.rpartition(".")[2].isdigit()
+
+    async def _by_link(self, name: str, path: str, scope: Any) -> Target:
         """On the very host that the name is."""
         found = await self._named(name, path[1:], scope)
         return Target("", found.root, path, self._mode("/ipns/" + name, own_host=True, cache=found.cache))

@@ -5,7 +5,7 @@ page in memory (never stale: it is keyed by root) -> answer. Only a miss renders
 missing block asks the node.
 
     routing    who is asked for           prepared   pages, kept              answers   all other forms
-    names      keys and DNS names         render     how a page is made       sending   on its way, counted
+    names      keys and other names       render     how a page is made       sending   on its way, counted
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from decentraspace.errors import BadInput, Blocked, Unavailable
 from decentraspace.gateway import formats, negotiate, pipe
 from decentraspace.gateway.answers import Answers
 from decentraspace.gateway.control import ControlClient, beat
+from decentraspace.gateway.links import Links
 from decentraspace.gateway.names import Names
 from decentraspace.gateway.page import CORS, NOSNIFF, Page
 from decentraspace.gateway.prepared import Pages
@@ -49,7 +50,8 @@ class Gateway:
         self.refusals = Refusals(self.store, settings.contact, settings.api)
         self.supply = Supply(self.store, self.control, settings.fetch_timeout, self.refusals.check_block)
         self.usage = UsageCounter(self.control)
-        self.names = Names(self.store, self.supply, settings.dnslink, self.refusals.check_name)
+        links = Links(ControlClient(settings.socket), settings.name_timeout)
+        self.names = Names(self.store, self.supply, links, self.refusals.check_name)
         self.router = Router(settings, self.store, self.control, self.names, self.refusals)
         self.pages = Pages(self.supply, self.refusals, settings.cache_bytes)
         self.sender = Sender(self.supply, self.usage, pipe.folder(Path(settings.socket).parent))

@@ -1,0 +1,54 @@
+"""What names that are no keys lead to, as the node says, kept by a worker for moments: the node keeps it longer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from decentraspace.gateway.control import ControlClient
+
+_KEPT_FOR = 2.0  # seconds; a change shows that much later
+_MOST = 10_000  # names
+_AT_ONCE = 200  # names that the node is asked for
+
+
+class Link(NamedTuple):
+    """`path`: where a name leads, None for nowhere; `ttl`: seconds that holds; `failed`: why nobody knows."""
+
+    path: str | None
+    ttl: float
+    failed: str = ""
+
+
+class Links:
+    """Requests for one name at one time ask the node once. `control`: for this alone, as look-ups may take long;
+    `timeout`: seconds the node is waited for."""
+
+    def __init__(self, control: ControlClient, timeout: float) -> None:
+        self._control, self._timeout = control, timeout
+        self._kept: dict[str, tuple[float, Link]] = {}
+        self._asking: dict[str, asyncio.Task[Link]] = {}
+
+    async def get(self, name: str) -> Link:
+        kept = self._kept.get(name)
+        if kept is not None and asyncio.get_running_loop().time() < kept[0]:
+            return kept[1]
+        asking = self._asking.get(name)
+        if asking is None:
+            if len(self._asking) >= _AT_ONCE:
+                return Link(None, 0.0, "Too many names are being looked up just now.")
+            # A task of its own: whoever came first may go before the others.
+            asking = self._asking[name] = asyncio.create_task(self._ask(name))
+            asking.add_done_callback(lambda _: self._asking.pop(name, None))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, name: str) -> Link:
+        said = await self._control.question("link", self._timeout, name=name)
+        if said.get("ok") is True:
+            link = Link(said["path"], said["ttl"])
+        else:
+            link = Link(None, 0.0, said.get("reason") or "This node cannot look it up just now.")
+        if len(self._kept) >= _MOST:
+            self._kept.clear()
+        self._kept[name] = asyncio.get_running_loop().time() + _KEPT_FOR, link
+        return link
