@@ -287,8 +287,9 @@ async def ledger_settle(
 ) -> list[dict[str, Any]] | None:
     """Collect `charges` on chain in one batch, whose Merkle root is `root` (0x and 64 hex digits).
 
-    A charge: {"allocation": 0x and 64 hex digits, "owner": address, "credits": all that was ever metered under
-    that allocation, a running total; "leaf": root of the usage behind it, 0x and 64 hex digits}. Answer for each
+    A charge: {"allocation": 0x and 64 hex digits, "owner": address, "id": the allocation's number of its owner,
+    "credits": all that was ever metered under it, a running total; "leaf": root of the usage behind it, 0x and 64
+    hex digits, always the same for the same total}. Answer for each
     charge, with its `credits`: "pending" (written down durably, and sent or about to be), "final" (in a final
     block), "refused" (the contract did not pay it; `detail` says why), "later" (nothing was written down: it
     does not pay yet; it is offered again, in a newer batch). `reference`: the transaction's hash, "" before there
@@ -323,6 +324,7 @@ _BLOCK = integer(0, 2**63 - 1, "a block's number")
                             "allocation": shapes.HASH,
                             "credits": shapes.CREDITS,
                             "cumulative": shapes.CREDITS,
+                            "id": integer(0, 2**256 - 1),
                             "cap": shapes.CREDITS,
                             "rate": shapes.CREDITS,
                             "start": shapes.TIME,
@@ -346,8 +348,8 @@ async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
     """Final events of the contracts from block `from_block` on, and where to go on. Repeatable.
 
     All events of a block come in one answer, in their order; each counts once, by chain, transaction and index.
-    Kinds and their fields: "recharged" (owner, credits), "allocated" (owner, operator, allocation, cap, rate,
-    start, expires), "settled" (owner, operator, allocation, credits: what was paid; cumulative: all that was
+    Kinds and their fields: "recharged" (owner, credits), "allocated" (owner, operator, allocation, id, cap,
+    rate, start, expires), "settled" (owner, operator, allocation, credits: what was paid; cumulative: all that was
     metered), "stream_settled" (owner, operator, allocation, credits), "skipped" (allocation, reason), "batch"
     (operator, root, credits), "depleted" (owner, operator, allocation), "released" (owner, allocation, credits),
     "withdrawn" (owner, credits), "spent" (owner, credits; `to`, whom it was given to), "site_transferred" (site,
