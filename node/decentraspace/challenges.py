@@ -3,7 +3,8 @@
 Now and then one of the other holders of something held here is asked for one block, by HTTP as any client
 would, with `Cache-Control: only-if-cached`: it must not get the block from here first. The block is verified
 by its CID. Who fails three times in a row, over `hosting.refute_after` seconds, does not count as a holder
-for this node (shares.py) until it has answered well again. Each node believes its own checks alone.
+for this node (shares.py) until it has answered well again. Each node believes its own checks alone. Before this
+node lets something go it asks those it relies on, in the same way.
 
 The block is found by a walk from the root: each has a chance, those near the root a better one.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 _STALL = 10.0  # seconds for an answer
 _FAILURES = 3  # in a row
 _KEPT_MOST = 10_000  # results
+_SILENT = 30.0  # seconds for which a node that did not answer is not asked by `confirm`
 _TRIES = 8  # to find something to ask for
 _LACKS = frozenset({404, 410, 412, 451})  # answers of somebody who is there and does not give it
 _random = secrets.SystemRandom()  # a holder must not know what it will be asked for
@@ -73,6 +75,7 @@ class Challenges:
         self._records, self._blocks, self._holdings, self._clock = records, blocks, holdings, clock
         self._good: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
         self._bad: OrderedDict[tuple[bytes, bytes], _Failures] = OrderedDict()
+        self._silent: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
         self._answered = 0.0  # when anybody did
 
     def checked(self, key: bytes, root: bytes) -> float | None:
@@ -106,6 +109,32 @@ class Challenges:
             self._note(question, await self._ask(question))
         return question
 
+    async def confirm(self, key: bytes, root: bytes) -> bool | None:
+        """Whether that node gives a block of `root` here and now; None when it does not answer. It counts as a
+        spot check."""
+        if cids.identity_data(root) is not None:
+            return True  # whoever has the CID has the content
+        if self._clock() - self._silent.get((key, _ANY), 0.0) < _SILENT:
+            return None
+        question = await trio.to_thread.run_sync(self._question_about, key, root)
+        if question is None:
+            return None
+        good = await self._ask(question)
+        self._note(question, good)
+        if good is None:
+            _keep(self._silent, (key, _ANY), self._clock())
+        return good
+
+    async def confirmed(self, root: bytes, keys: Iterable[bytes], enough: int) -> set[bytes]:
+        """Those of the nodes that give a block of `root`, each asked once, until they are `enough`."""
+        given: set[bytes] = set()
+        for key in _random.sample(left := list(keys), len(left)):
+            if len(given) >= enough:
+                break
+            if await self.confirm(key, root):
+                given.add(key)
+        return given
+
     # -- what to ask
 
     def _question(self) -> Question | None:
@@ -135,6 +164,14 @@ class Challenges:
             if cid is not None:
                 asked = nodes[_random.choice(holders)]
                 return Question(asked.key, Provider(asked.body.gateway, asked.peer_id), root, cid)
+        return None
+
+    def _question_about(self, key: bytes, root: bytes) -> Question | None:
+        """None where that node does not say where it answers. Blocking."""
+        for node in self._records.nodes(int(self._clock())):
+            if node.key == key and node.body.gateway:
+                cid = self._random_block(root) or root  # the root's bytes are known by its CID alone
+                return Question(key, Provider(node.body.gateway, node.peer_id), root, cid)
         return None
 
     def _random_block(self, root: bytes) -> bytes | None:

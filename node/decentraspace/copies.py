@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
+from decentraspace.challenges import Challenges
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
@@ -54,8 +55,9 @@ class Copies:
         shares: Shares,
         fetcher: Fetcher,
         emit: Callable[..., Awaitable[Any]],
+        challenges: Challenges,
     ) -> None:
-        self.config, self.blocks, self.records = config, blocks, records
+        self.config, self.blocks, self.records, self.challenges = config, blocks, records, challenges
         self.holdings, self.shares, self.fetcher, self._emit = holdings, shares, fetcher, emit
         self.on_blocked: Callable[[SiteHead], None] = lambda head: None  # it has blocked content in it
         self._queued: set[Channel] = set()
@@ -129,8 +131,27 @@ class Copies:
                 self.enqueue(head.site_id, head.channel)
             for head in spare:
                 with _carrying_on("site_not_let_go"):
-                    await self.holdings.let_go(head, partial(self._is_spare, head))
+                    await self._let_go(head)
             after = heads[-1].site_id
+
+    async def _let_go(self, head: SiteHead) -> None:
+        """Once those this node relies on have each given a block, not only signed for it."""
+        live = await trio.to_thread.run_sync(self.shares.live)
+        relied_on = await trio.to_thread.run_sync(
+            self.shares.holders, head, self.shares.relied_on(head, live)
+        )
+        given = await self.challenges.confirmed(head.root, relied_on, self.shares.enough(live))
+        if len(given) < self.shares.enough(live):
+            log.warning(
+                "copy_kept",
+                site=head.site_id,
+                channel=head.channel,
+                signed=len(relied_on),
+                gave=len(given),
+                note="others have signed for it, and too few give blocks of it",
+            )
+            return
+        await self.holdings.let_go(head, partial(self._is_spare, head))
 
     async def verify(self, most: int = _VERIFIED) -> None:
         """See whether some of the versions held are still whole; get what is missing, or take the receipt

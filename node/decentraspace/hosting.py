@@ -94,12 +94,14 @@ class Hosting:
         self.holdings = Holdings(
             config, key, rules, blocks, records, self._add_and_publish, emit, tier, self.moderation.flags
         )
-        self.copies = Copies(config, blocks, records, self.holdings, self.shares, fetcher, emit)
+        self.challenges = Challenges(config, key.public, records, blocks, self.holdings)
+        self.copies = Copies(
+            config, blocks, records, self.holdings, self.shares, fetcher, emit, self.challenges
+        )
         self.copies.on_blocked = self.moderation.taint
         self.moderation.enforce = partial(enforce, self.moderation, self.holdings, self.copies)
-        self.challenges = Challenges(config, key.public, records, blocks, self.holdings)
         self.shares.refuted, self.shares.room = self.challenges.refuted, self._room
-        self.leaving = Leaving(records, self.shares, self.holdings)
+        self.leaving = Leaving(records, self.shares, self.holdings, self.challenges)
         self.index = self.holdings.index
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
@@ -109,6 +111,7 @@ class Hosting:
             nursery.start_soon(self._gossip)
             nursery.start_soon(self.holdings.run)
             nursery.start_soon(self.challenges.run)
+            nursery.start_soon(self.leaving.run)
             await self.moderation.load()  # before anything is copied or served
             await nursery.start(self.copies.run)
             await nursery.start(self.moderation.run)
@@ -252,12 +255,11 @@ class Hosting:
             pass
         else:
             return await trio.to_thread.run_sync(self.records.is_named, root)
-        site_id = label.rpartition("--")[2]
-        head = await trio.to_thread.run_sync(self.records.head, site_id)
-        if head is None or head.host_label != label:
+        head = await trio.to_thread.run_sync(self.records.at_host, label)
+        if head is None:
             return False
         async with self.holdings.lock(head.owner):
-            head = await trio.to_thread.run_sync(self.records.head, site_id)
+            head = await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel)
             if head is not None:
                 await self.holdings.show(head)
         return head is not None
@@ -304,18 +306,17 @@ class Hosting:
     # -- the state of a site, for people
 
     def urls(self, head: SiteHead) -> dict[str, str]:
-        """`site`: its own host (production only); `version`: this very content, as long as it is kept;
+        """`site`, or of a preview `preview`: its own host; `version`: this very content, as long as it is kept;
         `path`: by CID."""
         gateway = urlsplit(self.config.gateway_url)
         port = f":{gateway.port}" if gateway.port else ""
         domain, root = self.config.gateway.domain, cids.to_text(head.root)
-        urls = {
+        own = "site" if head.channel == PRODUCTION else "preview"
+        return {
             "version": f"{gateway.scheme}://{root}.ipfs.{domain}{port}/",
             "path": f"{self.config.gateway_url}/ipfs/{root}/",
+            own: f"{gateway.scheme}://{head.host_label}.{domain}{port}/",
         }
-        if head.channel == PRODUCTION:
-            urls["site"] = f"{gateway.scheme}://{head.host_label}.{domain}{port}/"
-        return urls
 
     async def holders(self, root: bytes) -> list[str]:
         """Peer ids of nodes whose signed receipt says they hold all of `root`, this node's first."""

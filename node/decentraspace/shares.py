@@ -2,7 +2,8 @@
 
 The R nodes that come first for a site (placement.py) hold it, and the node that took the deploy. Who comes
 after them steps in, one after the other, when for a while fewer than R live nodes hold it; nobody lets go
-before R others do. What counts as holding is a signed receipt that spot checks have not refuted.
+before R others do. What counts as holding is a signed receipt that spot checks have not refuted; who lets go
+asks those it relies on once more (copies.py).
 """
 
 from __future__ import annotations
@@ -62,8 +63,19 @@ class Shares:
 
     def others(self, head: SiteHead, live: Collection[bytes]) -> int:
         """How many live nodes besides this one hold the content of a version. Blocking."""
-        holders = self.records.holders(head.root)
-        return sum(key in live and key != self.key and not self.refuted(key, head.root) for key in holders)
+        return len(self.holders(head, live))
+
+    def holders(self, head: SiteHead, live: Collection[bytes]) -> list[bytes]:
+        """Keys of the live nodes besides this one that hold the content of a version. Blocking."""
+        return [
+            key
+            for key in self.records.holders(head.root)
+            if key in live and key != self.key and not self.refuted(key, head.root)
+        ]
+
+    def enough(self, live: Collection[bytes]) -> int:
+        """How many others should hold a version: as many as are there, where they are few."""
+        return min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
 
     def wants(self, head: SiteHead, live: Collection[bytes] | None = None) -> bool:
         """Whether this node should have a copy of that version now. Blocking."""
@@ -92,8 +104,7 @@ class Shares:
         The holders that count are those before this node in rank: were it all others, holders that look at
         the same time would each count on the rest, and let go together.
         """
-        before = self._before(head.site_id, live) if self.key in live else live  # else none counts on it
-        if not self.enough_others(head, live, before):
+        if not self.enough_others(head, live, self.relied_on(head, live)):
             self._spare.pop(head.cid, None)
             return False
         since = self._mark(self._spare, head.cid)
@@ -103,12 +114,15 @@ class Shares:
         self, head: SiteHead, live: Collection[bytes], counted: Collection[bytes] | None = None
     ) -> bool:
         """Whether as many others of `counted` (all that live) hold a version as should. Blocking."""
-        enough = min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
+        enough = self.enough(live)
         return enough >= 1 and self.others(head, live if counted is None else counted) >= enough
 
-    def _before(self, site: str, live: Collection[bytes]) -> set[bytes]:
-        own = score(site, self.key)
-        return {node for node in live if score(site, node) > own}
+    def relied_on(self, head: SiteHead, live: Collection[bytes]) -> Collection[bytes]:
+        """Who may count as a holder when this node lets go."""
+        if self.key not in live:
+            return live  # nobody counts on this one
+        own = score(head.site_id, self.key)
+        return {node for node in live if score(head.site_id, node) > own}
 
     def _mark(self, marks: dict[bytes, float], manifest: bytes) -> float:
         if len(marks) > _MARKS_MOST:

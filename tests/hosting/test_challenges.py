@@ -182,3 +182,28 @@ async def test_nothing_to_ask_for_is_no_failure(world: World) -> None:
         assert await world.checks.challenge() is None, "nobody else has signed for it"
         assert not server.asked
     assert not world.checks.refuted(key.public, dag.root)
+
+
+@pytest.mark.parametrize("instead", [lacks_it, sends_other_bytes, "nobody"])
+async def test_a_copy_is_let_go_only_when_those_relied_on_give_blocks(world: World, instead: object) -> None:
+    """Both have signed for it, no spot check was made yet."""
+    node, dag = world.node, await world.deploy("one")
+    node.hosting.shares.leaving = True
+    node.hosting.copies.challenges = world.checks
+    [head] = node.records.all_heads()
+    behaviour: list[object] = [lacks_it if instead == "nobody" else instead]
+
+    async def answers(request: Request) -> None:
+        await behaviour[0](request)  # type: ignore[operator]
+
+    async with gateway(dag, honest) as one, gateway(dag, answers) as other:
+        world.other(one.url, "one")
+        world.other(f"http://127.0.0.1:{free_port()}" if instead == "nobody" else other.url, "one")
+        assert world.counted("one") == 2
+        await node.hosting.copies.look()
+        assert node.hosting.holdings.holds(head.cid)
+        if instead == "nobody":
+            return
+        behaviour[0] = honest
+        await node.hosting.copies.look()
+        assert not node.hosting.holdings.holds(head.cid)

@@ -180,7 +180,8 @@ def create_app(node: NodeServices) -> QuartTrio:
                 bytes=_body().received,
             )
         structlog.contextvars.unbind_contextvars("request")
-        if response.status_code >= 400 and not await _body().drain(_DRAIN_MOST, _DRAIN_SECONDS):
+        # Also what an endpoint did not ask for: answered before it has arrived, the connection would end.
+        if not _body().ended and not await _body().drain(_DRAIN_MOST, _DRAIN_SECONDS):
             response.headers["Connection"] = "close"
         return response
 

@@ -20,9 +20,13 @@ class LeaveAnswer:
     safe: bool = attr("Whether it may be stopped: the others have heard that it leaves, and nothing waits.")
     others: int = attr("Other nodes that take sites now.")
     sites: int = attr("Versions held here since the leave began, or now: of each channel the newest.")
-    waiting: int = attr("Those of them that too few others hold.")
+    waiting: int = attr(
+        "Those of them that too few others hold. Once the node leaves, who holds one has to show it: by a "
+        "random block of it, and by answering still."
+    )
     waiting_bytes: int = attr("Bytes of those that wait.")
     named: list[str] = attr("Some that wait: `SITE/CHANNEL`.")
+    silent: list[str] = attr("Peer ids of nodes that have signed for what waits, and have not shown it yet.")
 
 
 _FACTS = {
@@ -67,4 +71,5 @@ def _answer(found: Progress) -> LeaveAnswer:
         found.waiting,
         found.waiting_bytes,
         [f"{head.site_id}/{head.channel}" for head in found.named],
+        list(found.silent),
     )

@@ -69,7 +69,10 @@ def _text(found: dict[str, Any]) -> str:
         return "Others hold all of it; they are told that this node leaves."
     if not found["others"]:
         return f"No other node takes sites: {found['waiting']} version(s) are held by this one alone."
-    return (
+    text = (
         f"{found['waiting']} of {found['sites']} version(s), {size_of(found['waiting_bytes'])}, "
         f"wait for one of {found['others']} other node(s)."
     )
+    if found["leaving"] and found.get("silent"):
+        text += f" Not shown yet to hold what they signed for: {', '.join(found['silent'])}."
+    return text
