@@ -40,6 +40,9 @@ from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.dht.announcing import Announcing
+from decentraspace.network.dht.finding import Finding
+from decentraspace.network.dht.schedule import Schedule
 from decentraspace.network.fetch import Fetcher, Provider
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
@@ -84,10 +87,10 @@ class Node:
             self.uploads = UploadStore(data / "uploads", max_bytes=config.api.max_upload)
             self.plugins = PluginManager(config.plugins)
             self.bitswap = self._make_bitswap()
-            self.fetcher = Fetcher(
-                self.blocks, self._providers, config.network.allow_private, exchange=self.bitswap
-            )
             self.network = Network(config.network, self.key, self.records, self._on_accepted, self.bitswap)
+            self.fetcher = Fetcher(
+                self.blocks, self._providers, config.network.allow_private, exchange=self._make_exchange()
+            )
             self.hosting = Hosting(
                 config,
                 self.key,
@@ -118,6 +121,7 @@ class Node:
                 usage=self._on_usage,
                 link=self.names.link,
             )
+            self.announcing = self._make_announcing(data)
             self.started = time.time()
             # Built without an error: keep everything open beyond this block.
             self._closing = self._closing.pop_all()
@@ -127,6 +131,27 @@ class Node:
             return None
         asked_first = {address.rpartition("/")[2] for address in self.config.network.ipfs_peers}
         return Bitswap(self.blocks, self._serves, frozenset(asked_first))
+
+    def _make_exchange(self) -> Bitswap | Finding | None:
+        if self.bitswap is None or self.network.dht is None:
+            return self.bitswap
+        return Finding(self.bitswap, self.network.dht, self.records.is_named)
+
+    def _make_announcing(self, data: Path) -> Announcing | None:
+        if self.network.dht is None:
+            return None
+        schedule = Schedule(data / "dht.sqlite")
+        self._closing.callback(schedule.close)
+        return Announcing(
+            self.network.dht, schedule, self.hosting.holdings.all, self._roots, self._is_announced
+        )
+
+    def _roots(self) -> set[bytes]:
+        """Of the newest version of each site and channel, if it is held. Blocking."""
+        return {head.root for head in self.records.all_heads() if self.hosting.holdings.holds(head.cid)}
+
+    def _is_announced(self, root: bytes) -> bool:
+        return not self.hosting.shares.leaving and self._serves(root)
 
     def _serves(self, cid: bytes) -> bool:
         """Whether IPFS peers get that block: what the gateway would serve, and nothing else. Blocking."""
@@ -160,6 +185,8 @@ class Node:
             nursery.start_soon(run_gc, self.blocks, self.config.storage)
             nursery.start_soon(run_scrub, self.blocks, self.fetcher.fetch_block, self.config.storage)
             nursery.start_soon(self._announcer.run)
+            if self.announcing is not None:
+                nursery.start_soon(self.announcing.run)
             log.info(
                 "ready",
                 version=__version__,

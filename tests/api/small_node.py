@@ -71,6 +71,7 @@ class SmallNode:
         self.bitswap = Bitswap(self.blocks, self.blocks.referenced)
         self.names = NameService.from_config(self.config)
         self.network = None
+        self.announcing = None
         self.published: list[bytes] = []
         self.hosting = Hosting(
             self.config,

@@ -13,7 +13,9 @@ from decentraspace import __version__
 from decentraspace.api.services import NodeServices
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.dht.announcing import Announcing
 from decentraspace.network.host import Network
+from decentraspace.network.report import dht_report
 from decentraspace.plugins.manager import HookResult
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -85,6 +87,8 @@ class _Stores(Collector):
             yield from _bitswap(self._node.bitswap)
         if self._node.network is not None:
             yield from _exchanges(self._node.network)
+        if self._node.announcing is not None:
+            yield from _dht(self._node.announcing)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])
         info.add_metric([__version__, self._node.rules.name, self._node.key.peer_id], 1)
         yield info
@@ -118,6 +122,29 @@ def _exchanges(network: Network) -> Iterator[Metric]:
         ("exchange_sent_bytes", "Bytes sent in exchanges.", totals.bytes_out),
     ):
         yield CounterMetricFamily(f"decentraspace_{name}", text, value=value)
+
+
+def _dht(announcing: Announcing) -> Iterator[Metric]:
+    found, counts = dht_report(announcing), announcing.dht.counts
+    for name, text, value in (
+        ("servers", "Servers of the DHT that have answered.", found.servers),
+        ("roots", "Roots of sites held here, which are announced in turn.", found.roots),
+        ("backlog", "Roots that are due to be announced.", found.backlog),
+        ("oldest_due_seconds", "Seconds for which the first of them has been due.", found.oldest),
+        ("caught_up_time_seconds", "When no root was due last, in Unix seconds.", found.caught_up),
+        ("confirmed", "Servers that confirmed the last announcement.", announcing.totals.servers),
+    ):
+        yield GaugeMetricFamily(f"decentraspace_dht_{name}", text, value=value)
+    for name, text, value in (
+        ("announced", "Roots announced.", found.announced),
+        ("announcements_failed", "Announcements that failed.", found.failed),
+        ("searches", "Searches in the DHT.", counts.searches),
+        ("questions", "Servers asked in searches.", counts.asked),
+        ("questions_failed", "Servers that did not answer as they should.", counts.failed),
+        ("sought", "Sites that nobody of this network gave, searched for in the DHT.", counts.sought),
+        ("found", "Such sites for which a holder was reached.", counts.found),
+    ):
+        yield CounterMetricFamily(f"decentraspace_dht_{name}", text, value=value)
 
 
 def _bitswap(bitswap: Bitswap) -> Iterator[Metric]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import trio
+
 from decentraspace.api.routing import Call, RouteTable
 from decentraspace.api.schemas import attr
 from decentraspace.errors import Forbidden, NotFound, Unauthorized, Unavailable
-from decentraspace.network.report import NetworkReport, PeerReport, report
+from decentraspace.network.report import NetworkReport, PeerReport, dht_report, report
 
 table = RouteTable()
 
@@ -23,6 +25,18 @@ class PeerAnswer:
     exchanges: int = attr("Exchanges with it since it connected.")
     failures: int = attr("Exchanges in a row that failed.")
     more: bool = attr("Whether the last exchange was cut short, and the next goes on.")
+
+
+@dataclass(frozen=True)
+class DhtAnswer:
+    servers: int = attr("Servers of the DHT that have answered this node.")
+    roots: int = attr("Roots of sites held here, which are announced in turn.")
+    backlog: int = attr("Those that are due and not announced yet.")
+    oldest: int = attr("Seconds for which the first of them has been due.")
+    caught_up: datetime | None = attr("When none was due last.")
+    announced: int = attr("Announcements since the start.")
+    failed: int = attr("Those that failed.")
+    trouble: str = attr("Why nothing can be announced now; empty if it can.")
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class NetworkAnswer:
     bytes_received: int = attr("Bytes received in exchanges.")
     bytes_sent: int = attr("Bytes sent in exchanges.")
     peers: list[PeerAnswer] = attr("Connected peers, the longest connected first.")
+    dht: DhtAnswer | None = attr("The DHT of IPFS peers, if it is used (`network.dht`).")
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ async def status(call: Call) -> NetworkAnswer:
         bytes_received=found.bytes_received,
         bytes_sent=found.bytes_sent,
         peers=[_peer(peer) for peer in found.peers],
+        dht=await _dht(call),
     )
 
 
@@ -112,13 +128,33 @@ async def sync(call: Call) -> SyncAnswer:
     return SyncAnswer(asked)
 
 
+async def _dht(call: Call) -> DhtAnswer | None:
+    if call.node.announcing is None:
+        return None
+    found = await trio.to_thread.run_sync(dht_report, call.node.announcing)
+    return DhtAnswer(
+        servers=found.servers,
+        roots=found.roots,
+        backlog=found.backlog,
+        oldest=int(found.oldest),
+        caught_up=_time(found.caught_up),
+        announced=found.announced,
+        failed=found.failed,
+        trouble=found.trouble,
+    )
+
+
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+
+
 def _peer(peer: PeerReport) -> PeerAnswer:
     return PeerAnswer(
         peer_id=peer.peer_id,
         kind=peer.kind,
         since=datetime.fromtimestamp(int(peer.since), UTC),
         addresses=list(peer.addresses),
-        exchanged=datetime.fromtimestamp(int(peer.exchanged), UTC) if peer.exchanged else None,
+        exchanged=_time(peer.exchanged),
         exchanges=peer.exchanges,
         failures=peer.failures,
         more=peer.more,

@@ -13,6 +13,7 @@ from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
+from decentraspace.network.dht.announcing import Announcing
 from decentraspace.network.host import Network
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
@@ -33,6 +34,7 @@ class NodeServices(Protocol):
     usage: UsageStore
     plugins: PluginManager
     bitswap: Bitswap | None
+    announcing: Announcing | None
     names: NameService
 
     @property

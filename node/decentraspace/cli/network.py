@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from decentraspace.cli.output import emit, json_option, size_of
@@ -35,6 +37,7 @@ def network(node: str | None, sync: bool, as_json: bool) -> None:
         f"Exchanges  {found['exchanges']}, {found['exchanges_failed']} failed; "
         f"{found['records_received']} record(s) in ({size_of(found['bytes_received'])}), "
         f"{found['records_sent']} out ({size_of(found['bytes_sent'])}), {found['records_refused']} refused",
+        *_dht(found.get("dht")),
         "",
         f"{len(found['peers'])} peer(s):",
         *(
@@ -48,3 +51,15 @@ def network(node: str | None, sync: bool, as_json: bool) -> None:
     if asked is not None:
         lines.append(f"Sets are exchanged with {asked['asked']} peer(s) now.")
     emit(found, "\n".join(lines), as_json)
+
+
+def _dht(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    waiting = f"{found['backlog']} waiting" + (f" for {found['oldest']} s" if found["oldest"] else "")
+    line = (
+        f"DHT        {found['servers']} server(s) known; {found['roots']} root(s) to announce, {waiting}; "
+        f"{found['announced']} announced, {found['failed']} failed; "
+        f"none waiting last: {found.get('caught_up') or 'never'}"
+    )
+    return [line, *([f"           Nothing can be announced: {found['trouble']}"] if found["trouble"] else [])]

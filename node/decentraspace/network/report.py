@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from decentraspace.network.dht.announcing import Announcing
     from decentraspace.network.host import Network
 
 
@@ -22,6 +23,22 @@ class PeerReport:
     exchanges: int
     failures: int
     more: bool
+
+
+@dataclass(frozen=True)
+class DhtReport:
+    """`roots` that are announced in turn, the `backlog` of those that are due, `oldest`: seconds for which the
+    first has been; `caught_up`: when none was last, Unix seconds, 0 for never; what was `announced`, and
+    `failed`, since the start; `servers` known; `trouble`: why nothing can be announced now."""
+
+    servers: int
+    roots: int
+    backlog: int
+    oldest: float
+    caught_up: float
+    announced: int
+    failed: int
+    trouble: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,19 @@ class NetworkReport:
     bytes_received: int
     bytes_sent: int
     peers: tuple[PeerReport, ...]
+
+
+def dht_report(announcing: Announcing) -> DhtReport:
+    """Blocking. Unavailable, QuotaExceeded where the disk fails."""
+    waiting, totals = announcing.waiting(), announcing.totals
+    return DhtReport(
+        announcing.dht.servers,
+        *waiting,
+        totals.caught_up,
+        totals.announced,
+        totals.failed,
+        announcing.trouble(),
+    )
 
 
 def report(network: Network) -> NetworkReport:

@@ -122,8 +122,8 @@ class Bitswap:
     async def fetch(
         self, root: bytes, budget: Budget, *, whole: bool = True, of: bytes | None = None
     ) -> None:
-        """Store the DAG, or without `whole` that block, `of` whatever site. ProviderFailed when no peer gives all that is
-        missing; what `budget.spend(bytes)` raises; Unprocessable when the content is malformed."""
+        """Store the DAG, or without `whole` that block, `of` whatever site. ProviderFailed when no peer gives
+        all that is missing; what `budget.spend(bytes)` raises; Unprocessable when the content is malformed."""
         live = self._live
         if live is None or not (candidates := self._candidates(live)):
             raise ProviderFailed("no IPFS peer is connected")

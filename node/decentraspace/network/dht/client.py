@@ -46,11 +46,14 @@ _CLOSE = 3.0
 
 @dataclass
 class Counts:
-    """Since the start. `asked` servers and those that `failed` to answer as they should."""
+    """Since the start. `asked` servers and those that `failed` to answer as they should; content that was
+    `sought` for somebody, and for which a holder was `found`."""
 
     searches: int = 0
     asked: int = 0
     failed: int = 0
+    sought: int = 0
+    found: int = 0
 
 
 @dataclass
