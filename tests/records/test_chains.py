@@ -50,7 +50,7 @@ def test_a_long_line_of_revocations_is_walked_once(tmp_path: Path, site: str | N
         insert_version(db, version)
     for revocation in revocations:
         insert_revocation(db, revocation)
-    settled = chains.added_revocation(db, OWNER, revocations[-1])
+    settled = chains.Settler(db).added_revocation(OWNER, revocations[-1])
     assert COUNT <= settled.work < 5 * COUNT
     assert settled.changed == [(SITE, "production")]
     check(db, versions, revocations)
@@ -69,7 +69,8 @@ def test_a_version_of_an_owner_with_many_others_is_one_versions_work(tmp_path: P
     check(db, versions, revocations)
     versions.append(Version(b"new", 2, versions[0].cid, key(0), 10))
     insert_version(db, versions[-1])
-    assert chains.added_version(db, b"new") == ([(SITE, "production")], 1)
+    added = chains.Settler(db).added_version(versions[-1], SITE, "production", OWNER)
+    assert added == ([(SITE, "production")], 1, True)
     check(db, versions, revocations)
     db.close()
 
@@ -83,10 +84,45 @@ def test_a_chain_is_judged_in_proportion_to_its_length(tmp_path: Path, backwards
     ]
     for version in reversed(versions) if backwards else versions:
         insert_version(db, version)
-        chains.added_version(db, version.cid)
+        chains.Settler(db).added_version(version, SITE, "production", OWNER)
     check(db, versions, [])
     revocation = Revoked(key(0), key(1), 11, SITE, 5)
     insert_revocation(db, revocation)
-    assert COUNT - 5 <= chains.added_revocation(db, OWNER, revocation).work < 3 * COUNT
+    assert COUNT - 5 <= chains.Settler(db).added_revocation(OWNER, revocation).work < 3 * COUNT
     check(db, versions, [revocation])
+    db.close()
+
+
+def test_what_a_transaction_knows_of_revocations_ends_with_the_next_one(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
+    settler = chains.Settler(db)
+    first, second = (Version(b"v" + key(n), n, None, key(0), 10) for n in (1, 2))
+    insert_version(db, first)
+    assert settler.added_version(first, SITE, "production", OWNER).raised
+    revocation = Revoked(key(0), key(1), 11, None, 0)
+    insert_revocation(db, revocation)
+    assert settler.added_revocation(OWNER, revocation).changed == [(SITE, "production")]
+    insert_version(db, second)
+    assert settler.added_version(second, SITE, "production", OWNER).changed == []
+    check(db, [first, second], [revocation])
+    db.close()
+
+
+def test_a_version_that_comes_late_does_not_take_the_head(tmp_path: Path) -> None:
+    """The newer delegation goes first, then the higher number, then the lower CID."""
+    db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
+    versions = [
+        Version(b"b", 2, None, key(0), 10),
+        Version(b"a", 1, None, key(0), 10),
+        Version(b"c", 2, None, key(0), 10),
+        Version(b"0", 2, None, key(0), 10),
+        Version(b"z", 1, None, key(1), 11),
+        Version(b"y", 9, None, key(0), 10),
+    ]
+    raised = []
+    for number, version in enumerate(versions, 1):
+        insert_version(db, version)
+        raised.append(chains.Settler(db).added_version(version, SITE, "production", OWNER).raised)
+        check(db, versions[:number], [])
+    assert raised == [True, False, False, True, True, False]
     db.close()

@@ -18,23 +18,49 @@ Channel = tuple[str, str]
 
 
 class Settled(NamedTuple):
-    """Channels whose head changed; versions judged and revocations read for it."""
+    """Channels whose head changed; versions judged and revocations read for it. `raised`: the version that
+    was added is its channel's head now, and no other channel changed."""
 
     changed: list[Channel]
     work: int
+    raised: bool = False
 
 
+NOTHING = Settled([], 0)
 _VERSION = "SELECT cid, seq, prev, key, issued_at, site, channel, owner, refused FROM versions WHERE cid = ?"
+_CHILDREN = "SELECT cid FROM versions WHERE prev = ? AND site = ? AND channel = ?"
 _REVOKED = "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ? AND "
 
 
-def added_version(db: sqlite3.Connection, cid: bytes) -> Settled:
-    """Judge a version that was just inserted, and those that were waiting for it."""
-    return settle(db, [cid])
+class Settler:
+    """Of one transaction: what it read of revocations is not read again before one is added."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._voids = _Voids(db)
+
+    def added_version(self, version: Version, site: str, channel: str, owner: bytes) -> Settled:
+        """Judge a version that was just inserted as one that counts, and those that were waiting for it."""
+        db, voids = self._db, self._voids
+        if db.execute(_CHILDREN + " LIMIT 1", (version.cid, site, channel)).fetchone() is not None:
+            return settle(db, [version.cid], voids)
+        # Nearly always: nobody waited, so that it alone can change the head.
+        before = voids.read
+        reason = _objection(db, version, site, channel, owner, voids)
+        raised = False
+        if reason is not None:
+            db.execute("UPDATE versions SET refused = ? WHERE cid = ?", (reason, version.cid))
+        else:
+            raised = _raise_head(db, version, site, channel, owner)
+        return Settled([(site, channel)] if raised else [], 1 + voids.read - before, raised)
+
+    def added_revocation(self, owner: bytes, added: Revoked) -> Settled:
+        """Judge again what a revocation that was just inserted may touch."""
+        self._voids = _Voids(self._db)
+        return settle(self._db, _touched(self._db, owner, added), self._voids)
 
 
-def added_revocation(db: sqlite3.Connection, owner: bytes, added: Revoked) -> Settled:
-    """Judge again what a revocation that was just inserted may touch."""
+def _touched(db: sqlite3.Connection, owner: bytes, added: Revoked) -> list[bytes]:
     condition, site = ("AND site = ?", (added.site,)) if added.site else ("", ())
     touched = db.execute(
         "SELECT cid FROM versions WHERE owner = ? AND key = ? AND issued_at < ? AND seq > ? "  # noqa: S608
@@ -58,12 +84,13 @@ def added_revocation(db: sqlite3.Connection, owner: bytes, added: Revoked) -> Se
             f"SELECT cid FROM versions WHERE owner = ? AND key = ? {condition}",  # noqa: S608
             (owner, key, *site),
         ).fetchall()
-    return settle(db, [row[0] for row in touched])
+    return [row[0] for row in touched]
 
 
-def settle(db: sqlite3.Connection, cids: Iterable[bytes]) -> Settled:
+def settle(db: sqlite3.Connection, cids: Iterable[bytes], voids: _Voids | None = None) -> Settled:
     """Judge versions, and those after them as far as that changes anything; set heads."""
-    voids = _Voids(db)
+    voids = voids or _Voids(db)
+    before = voids.read
     queue = deque(cids)
     unseen = set(queue)  # their children are judged in any case: to them this version may be new
     channels: dict[Channel, None] = {}
@@ -72,29 +99,28 @@ def settle(db: sqlite3.Connection, cids: Iterable[bytes]) -> Settled:
         cid = queue.popleft()
         judged += 1
         *parts, site, channel, owner, refused = db.execute(_VERSION, (cid,)).fetchone()
-        version = Version(*parts)
-        parent = db.execute(_VERSION, (version.prev,)).fetchone() if version.prev else None
-        if parent is not None and parent[5:7] != (site, channel):
-            parent = None  # of another chain: for this one it is unknown
-        reason = objection(
-            version,
-            Version(*parent[:5]) if parent else None,
-            parent is None or parent[8] is None,
-            voids.of(owner, site, version.key),
-        )
+        reason = _objection(db, Version(*parts), site, channel, owner, voids)
         if reason != refused:
             db.execute("UPDATE versions SET refused = ? WHERE cid = ?", (reason, cid))
         if cid in unseen or (reason is None) != (refused is None):
             unseen.discard(cid)
             channels[(site, channel)] = None
-            queue.extend(
-                row[0]
-                for row in db.execute(
-                    "SELECT cid FROM versions WHERE prev = ? AND site = ? AND channel = ?",
-                    (cid, site, channel),
-                ).fetchall()
-            )
-    return Settled([channel for channel in channels if _set_head(db, *channel)], judged + voids.read)
+            queue.extend(row[0] for row in db.execute(_CHILDREN, (cid, site, channel)).fetchall())
+    return Settled([channel for channel in channels if _set_head(db, *channel)], judged + voids.read - before)
+
+
+def _objection(
+    db: sqlite3.Connection, version: Version, site: str, channel: str, owner: bytes, voids: _Voids
+) -> str | None:
+    parent = db.execute(_VERSION, (version.prev,)).fetchone() if version.prev else None
+    if parent is not None and parent[5:7] != (site, channel):
+        parent = None  # of another chain: for this one it is unknown
+    return objection(
+        version,
+        Version(*parent[:5]) if parent else None,
+        parent is None or parent[8] is None,
+        voids.of(owner, site, version.key),
+    )
 
 
 def standing_against(db: sqlite3.Connection, owner: bytes, site: str, key: bytes) -> Collection[Revoked]:
@@ -110,8 +136,14 @@ class _Voids:
         self._kept: dict[tuple[bytes, str | None, bytes], Voids] = {}
         self._of_all_keys: dict[tuple[bytes, str | None], Voids | None] = {}
         self._specific: dict[tuple[bytes, str], bool] = {}
+        self._any: dict[bytes, bool] = {}
 
     def of(self, owner: bytes, site: str, key: bytes) -> Voids:
+        if owner not in self._any:
+            found = self._db.execute("SELECT 1 FROM revocations WHERE owner = ? LIMIT 1", (owner,)).fetchone()
+            self._any[owner] = found is not None
+        if not self._any[owner]:
+            return {}
         # Most owners revoke for all sites alike: then one answer serves all their sites.
         if (owner, site) not in self._specific:
             found = self._db.execute(
@@ -151,6 +183,19 @@ class _Voids:
                     seen.add(revoked.signer)
                     queue.append(revoked.signer)
         return rows
+
+
+def _raise_head(db: sqlite3.Connection, version: Version, site: str, channel: str, owner: bytes) -> bool:
+    """Make a version that counts the head if it comes before the one there is; whether it did."""
+    old = db.execute(
+        "SELECT issued_at, seq, cid FROM heads JOIN versions USING (cid) "
+        "WHERE heads.site = ? AND heads.channel = ?",
+        (site, channel),
+    ).fetchone()
+    if old is not None and (-old[0], -old[1], old[2]) <= (-version.issued_at, -version.seq, version.cid):
+        return False
+    db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?)", (site, channel, version.cid, owner))
+    return True
 
 
 def _set_head(db: sqlite3.Connection, site: str, channel: str) -> bool:

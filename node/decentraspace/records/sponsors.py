@@ -7,6 +7,7 @@ as ten accepted ones, so that a node that passes on rubbish is soon listened to 
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from decentraspace.config import RecordsConfig
 from decentraspace.records.verdict import RecordRefused
@@ -17,43 +18,68 @@ _KEPT_DAYS = 7
 _FREE_WORK = 20  # versions judged and revocations read
 
 
+@dataclass
+class _Day:
+    """Of one sponsor; `size` in bytes."""
+
+    records: int
+    size: int
+    refused: int
+
+
 class Sponsors:
+    """What is counted in a transaction is written at its end (`write`); `forget` what it did not come to."""
+
     def __init__(self, db: sqlite3.Connection, config: RecordsConfig) -> None:
         self._db, self._config = db, config
+        self._days: dict[tuple[bytes, int], _Day] = {}
+        self._kept_from = 0  # the day; written when something was refused
+
+    def forget(self) -> None:
+        self._days, self._kept_from = {}, 0
+
+    def write(self) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO sponsors VALUES (?, ?, ?, ?, ?)",
+            [
+                (*which, day.records, day.size, day.refused)
+                for which, day in self._days.items()
+                if day.records or day.refused
+            ],
+        )
+        if self._kept_from:
+            # Days with records are kept: a joining node counts by them.
+            self._db.execute("DELETE FROM sponsors WHERE day < ? AND records = 0", (self._kept_from,))
+        self.forget()
 
     def charge(self, sponsor: bytes, at: int, size: int) -> None:
         """Count one record of `size` bytes. RecordRefused (`sponsor-quota`) when the day's quota is used up."""
-        records, used, refused = self._today(sponsor, at)
+        day = self._day(sponsor, at)
         if (
-            records + refused * _REFUSAL_COSTS >= self._config.sponsor_records
-            or used + size > self._config.sponsor_bytes
+            day.records + day.refused * _REFUSAL_COSTS >= self._config.sponsor_records
+            or day.size + size > self._config.sponsor_bytes
         ):
             raise RecordRefused("The record's sponsor has used up its quota of the day", slug="sponsor-quota")
-        self._add(sponsor, at, 1, size, 0)
+        day.records += 1
+        day.size += size
 
     def worked(self, sponsor: bytes, at: int, work: int) -> None:
         """A record that made so many versions be judged again counts as more than one: revocations that
         overrule each other could otherwise keep every node busy for the price of a signature."""
         if work > _FREE_WORK:
-            self._add(sponsor, at, work // _FREE_WORK, 0, 0)
+            self._day(sponsor, at).records += work // _FREE_WORK
 
     def refused(self, sponsor: bytes, at: int) -> None:
         """A record that this sponsor answered for was not valid."""
-        self._add(sponsor, at, 0, 0, 1)
-        # Days with records are kept: a joining node counts by them.
-        self._db.execute("DELETE FROM sponsors WHERE day < ? AND records = 0", (at // _DAY - _KEPT_DAYS,))
+        self._day(sponsor, at).refused += 1
+        self._kept_from = at // _DAY - _KEPT_DAYS
 
-    def _today(self, sponsor: bytes, at: int) -> tuple[int, int, int]:
-        row = self._db.execute(
-            "SELECT records, bytes, refused FROM sponsors WHERE sponsor = ? AND day = ?",
-            (sponsor, at // _DAY),
-        ).fetchone()
-        return row or (0, 0, 0)
-
-    def _add(self, sponsor: bytes, at: int, records: int, size: int, refused: int) -> None:
-        self._db.execute(
-            "INSERT INTO sponsors VALUES (?, ?, ?, ?, ?) ON CONFLICT (sponsor, day) DO UPDATE SET "
-            "records = records + excluded.records, bytes = bytes + excluded.bytes, "
-            "refused = refused + excluded.refused",
-            (sponsor, at // _DAY, records, size, refused),
-        )
+    def _day(self, sponsor: bytes, at: int) -> _Day:
+        which = (sponsor, at // _DAY)
+        found = self._days.get(which)
+        if found is None:
+            row = self._db.execute(
+                "SELECT records, bytes, refused FROM sponsors WHERE sponsor = ? AND day = ?", which
+            ).fetchone()
+            found = self._days[which] = _Day(*(row or (0, 0, 0)))
+        return found

@@ -25,7 +25,7 @@ from decentraspace.records.questions import FLAG_HEADERS, FLAG_REDIRECTS, Questi
 from decentraspace.records.revoked import RevokedKeys
 from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.sponsors import Sponsors
-from decentraspace.records.state import Revoked
+from decentraspace.records.state import Revoked, Version
 from decentraspace.records.tables import MIGRATIONS
 from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedRecord
 
@@ -63,6 +63,15 @@ def _subject(body: NodeAnnouncement | Receipt) -> _Subject:
     return _Subject(f"{body.site}/{body.channel}".encode(), rank, body.root if body.held else None)
 
 
+def _as_head(record: VerifiedRecord, body: SiteManifest) -> SiteHead:
+    """What `head` answers when this version is the one."""
+    flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
+    return SiteHead(
+        body.site_id, body.channel, body.label, body.owner, body.seq, body.root, record.cid, body.prev,
+        body.created, body.size, flags, None, record.key,
+    )  # fmt: skip
+
+
 def _hash(cid: bytes) -> bytes:
     """A record's CID is four bytes that all records have in common, and this."""
     return cid[-32:]
@@ -84,6 +93,7 @@ class RecordStore(Questions):
         self._tree: Tree | None = None  # of the records' hashes, once somebody asked
         self._added: list[bytes] = []  # CIDs, in the transaction under way
         self._removed: list[bytes] = []
+        self._settler = chains.Settler(self._db)  # of the transaction under way
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
         self._revoked = RevokedKeys(self._db, self._lock)
         self.is_revoked = self._revoked.is_revoked
@@ -96,8 +106,11 @@ class RecordStore(Questions):
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             self._added, self._removed, self._announced = [], [], []
+            self._sponsors.forget()
+            self._settler = chains.Settler(self._db)
             with transaction(self._db):
                 yield self._db
+                self._sponsors.write()
             if self._tree is not None:
                 self._tree = self._tree.changed(map(_hash, self._added), map(_hash, self._removed))
             if self._nodes is not None:
@@ -194,34 +207,39 @@ class RecordStore(Questions):
         if not added:
             return AddResult("known", record), 0  # another thread was faster
         self._added.append(record.cid)
-        settled = chains.Settled([], 0)
+        if record.named:
+            db.execute("INSERT INTO names VALUES (?, ?)", (record.cid, record.named))
+        settled = chains.NOTHING
         if isinstance(body, SiteManifest):
-            flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
+            head = _as_head(record, body)
             db.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
                 (
-                    record.cid, body.site_id, body.channel, body.label, body.owner, body.seq, body.root,
-                    body.prev, record.key, record.issued_at, body.created, body.size, flags,
+                    record.cid, head.site_id, body.channel, body.label, body.owner, body.seq, body.root,
+                    body.prev, record.key, record.issued_at, body.created, body.size, head.flags,
                 ),
             )  # fmt: skip
-            settled = chains.added_version(db, record.cid)
+            version = Version(record.cid, body.seq, body.prev, record.key, record.issued_at)
+            settled = self._settler.added_version(version, head.site_id, body.channel, body.owner)
+            if settled.raised:
+                return AddResult("accepted", record, (head,)), settled.work
         elif isinstance(body, Revocation):
             revoked = Revoked(body.key, record.key, record.issued_at, body.site, body.after)
             db.execute(
                 "INSERT INTO revocations VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (record.cid, body.owner, *revoked),
             )
-            settled = chains.added_revocation(db, body.owner, revoked)
+            settled = self._settler.added_revocation(body.owner, revoked)
             self._revoked.forget()
         else:
             self._replace_statement(db, record, body)
             if isinstance(body, NodeAnnouncement):
                 self._announced.append(Statement(record.cid, record.key, body, envelope.record))
-        heads, removed = [], []
+        heads: list[SiteHead] = []
+        removed: list[tuple[str, str]] = []
         for site, channel in settled.changed:
-            head = self.head(site, channel)
-            if head is not None:
-                heads.append(head)
+            if (now_head := self.head(site, channel)) is not None:
+                heads.append(now_head)
             else:
                 removed.append((site, channel))
         return AddResult("accepted", record, tuple(heads), tuple(removed)), settled.work
