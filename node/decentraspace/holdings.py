@@ -23,7 +23,7 @@ from decentraspace.content.reader import BlockMissing
 from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, SiteEntry, SiteIndex
 from decentraspace.errors import Conflict, TooLarge
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt
+from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt, host_label
 from decentraspace.records.signing import sign_receipt
 from decentraspace.records.store import RecordStore, SiteHead
 from decentraspace.records.verdict import NetworkRules, RecordRefused
@@ -65,7 +65,7 @@ class Holdings:
     def reconcile(self) -> None:
         """Make pins and index follow the records, whatever a crash left behind. Blocking."""
         heads = self.records.all_heads()
-        live = {head.host_label for head in heads if head.channel == PRODUCTION}
+        live = {head.host_label for head in heads}
         for label, _ in list(self.index.all()):
             if label not in live:
                 self.index.delete(label)
@@ -166,12 +166,13 @@ class Holdings:
         await trio.to_thread.run_sync(self._point, head)
 
     def _point(self, head: SiteHead) -> None:
-        if head.channel == PRODUCTION:
-            old = self.index.get(head.host_label)
-            flags = self._imposed(head.site_id, head.owner, old.flags if old is not None else 0)
-            entry = SiteEntry(head.site_id, head.label, head.owner, head.root, head.seq, flags)
-            if old != entry:
-                self.index.put(head.host_label, entry)
+        old = self.index.get(head.host_label)
+        # What is imposed is imposed on the site: a preview that is new has it from production.
+        before = old or self.index.get(host_label(head.label, PRODUCTION, head.site_id))
+        flags = self._imposed(head.site_id, head.owner, before.flags if before is not None else 0)
+        entry = SiteEntry(head.site_id, head.label, head.owner, head.root, head.seq, flags)
+        if old != entry:
+            self.index.put(head.host_label, entry)
 
     def _imposed(self, site_id: str, owner: bytes, flags: int) -> int:
         """A new version does not lift what was imposed on the one before."""
@@ -262,10 +263,9 @@ class Holdings:
                 await self.take_back(site_id, channel)
 
     def _drop(self, site_id: str, channel: str) -> list[bytes]:
-        if channel == PRODUCTION:
-            versions = self.records.history(site_id, channel, limit=-1)
-            for label in {version.host_label for version in versions}:
-                self.index.delete(label)
+        versions = self.records.history(site_id, channel, limit=-1)
+        for label in {version.host_label for version in versions}:
+            self.index.delete(label)
         return self._release(site_id, channel)
 
     async def trim(self, owner: bytes) -> None:

@@ -255,12 +255,11 @@ class Hosting:
             pass
         else:
             return await trio.to_thread.run_sync(self.records.is_named, root)
-        site_id = label.rpartition("--")[2]
-        head = await trio.to_thread.run_sync(self.records.head, site_id)
-        if head is None or head.host_label != label:
+        head = await trio.to_thread.run_sync(self.records.at_host, label)
+        if head is None:
             return False
         async with self.holdings.lock(head.owner):
-            head = await trio.to_thread.run_sync(self.records.head, site_id)
+            head = await trio.to_thread.run_sync(self.records.head, head.site_id, head.channel)
             if head is not None:
                 await self.holdings.show(head)
         return head is not None
@@ -307,15 +306,13 @@ class Hosting:
     # -- the state of a site, for people
 
     def urls(self, head: SiteHead) -> dict[str, str]:
-        """`site`: its own host (production only); `version`: this very content, as long as it is kept;
+        """`site`, or of a preview `preview`: its own host; `version`: this very content, as long as it is kept;
         `path`: by CID."""
         gateway = urlsplit(self.config.gateway_url)
         port = f":{gateway.port}" if gateway.port else ""
         domain, root = self.config.gateway.domain, cids.to_text(head.root)
-        urls = {
-        if head.channel == PRODUCTION:
-            urls["site"] = f"{gateway.scheme}://{head.host_label}.{domain}{port}/"
-        return urls
+        own = "site" if head.channel == PRODUCTION else "preview"
+        return {
             "version": f"{gateway.scheme}://{root}.ipfs.{domain}{port}/",
             "path": f"{self.config.gateway_url}/ipfs/{root}/",
             own: f"{gateway.scheme}://{head.host_label}.{domain}{port}/",

@@ -128,6 +128,11 @@ def test_previews_stand_beside_production(run: Run, logged_in: ServedNode, site:
     assert "site" not in preview["urls"]
     text = run("deploy", site, "--site", "blog", "--preview", "pr-7", "--force").out
     assert text.startswith("Preview pr-7 of blog, version 2, is live")
+    assert f"  Preview  {preview['urls']['preview']}\n" in text
+    assert preview["host"] in preview["urls"]["preview"]
+    assert preview["host"].startswith("pr-7--blog--")
+    assert run("status", preview["urls"]["preview"], "--json").json["channel"] == "pr-7"
+    assert preview["urls"]["preview"] in run("sites").out
     assert "called production" in words(run("deploy", site, "--site", "blog", "--preview", "production"))
     status = run("status", "blog", "--json").json
     assert (status["seq"], status["channels"]) == (1, ["pr-7", "production"])

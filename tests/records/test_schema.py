@@ -264,3 +264,26 @@ def test_a_label_is_one_part_of_a_host_name(label: str) -> None:
     except BadInput:
         taken = False
     assert taken == fits
+
+
+_names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
+_labels = st.from_regex(r"[a-z0-9]+(-[a-z0-9]+){0,8}", fullmatch=True).filter(lambda text: len(text) <= 45)
+
+
+@given(_names, _names, _labels)
+def test_every_channel_has_a_host_of_its_own(one: str, other: str, label: str) -> None:
+    site = schema.site_id(bytes(20), schema.check_label(label))
+    hosts = {schema.host_label(label, channel, site) for channel in (one, other, schema.PRODUCTION)}
+    assert len(hosts) == len({one, other, schema.PRODUCTION})
+    for host in hosts:
+        assert len(host) <= 63
+        assert host.endswith("--" + site)
+
+
+def test_hosts_that_look_alike_are_not() -> None:
+    site = schema.site_id(bytes(20), "b")
+    assert schema.host_label("b", "a", site) == f"a--b--{site}"
+    assert schema.host_label("b", "a--b", site) == f"a--b--b--{site}"
+    for long, cut in (("abcd-" * 8 + "e", "abcd-abcd-a"), ("abcdefghij-" * 3 + "e", "abcdefghij")):
+        site = schema.site_id(bytes(20), long)
+        assert schema.host_label(long, "x" * 32, site) == f"{'x' * 32}--{cut}--{site}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time as clock
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -50,12 +50,14 @@ class ReceiptAnswer:
 @dataclass(frozen=True)
 class DeployAnswer:
     site: str = attr("Site id.", example="bkqx3fmw5zr2a4sd")
-    host: str = attr("First label of the site's host name.", example="blog--bkqx3fmw5zr2a4sd")
+    host: str = attr("First label of the channel's host name.", example="blog--bkqx3fmw5zr2a4sd")
     channel: str = attr("`production`, or the preview's name.")
     seq: int = attr("Number of the version.")
     root: str = attr("Root CID of the content.")
     manifest: str = attr("CID of the signed manifest; the next version names it as `prev`.")
-    urls: dict[str, str] = attr("`site`: its host; `version`: this very content, for ever; `path`: by CID.")
+    urls: dict[str, str] = attr(
+        "`site`, or of a preview `preview`: its host; `version`: this very content, for ever; `path`: by CID."
+    )
     receipt: ReceiptAnswer = attr("The deploy receipt.")
     holders: list[str] = attr("Peer ids of nodes that have signed a receipt for a full copy.")
     warnings: list[str] = attr(
@@ -87,7 +89,7 @@ async def deploy(call: Call) -> DeployAnswer:
     head = done.head
     return DeployAnswer(
         head.site_id,
-        f"{head.label}--{head.site_id}",
+        head.host_label,
         head.channel,
         head.seq,
         cids.to_text(head.root),
@@ -124,7 +126,7 @@ def _receipt(record: bytes) -> ReceiptAnswer:
 @dataclass(frozen=True)
 class StatusQuery:
     site: str | None = attr(
-        "Site id, host (`LABEL--ID…`), or with a login the label of a site of one's own. "
+        "Site id, host (`LABEL--ID…`, `PREVIEW--LABEL--ID…`), or with a login the label of a site of one's own. "
         "Without: one's own sites.",
         None,
         most=253,
@@ -233,8 +235,9 @@ async def status(call: Call) -> SiteAnswer | SitesAnswer:
     query: StatusQuery = call.query
     if query.site is None:
         return await trio.to_thread.run_sync(_own, call, query)
-    site = await trio.to_thread.run_sync(_site_of, call, query.site)
-    found = await call.node.hosting.status(site, check_channel(query.channel))
+    site, channel = await trio.to_thread.run_sync(_site_of, call, query.site, check_channel(query.channel))
+    query = replace(query, site=site, channel=channel)
+    found = await call.node.hosting.status(site, channel)
     return await trio.to_thread.run_sync(_answer, call, query, found)
 
 
@@ -322,24 +325,26 @@ def _version(head: SiteHead) -> Version:
     )
 
 
-def _site_of(call: Call, text: str) -> str:
-    """A site id of what people write: the id, a host, a URL's host, a label of their own. Blocking."""
+def _site_of(call: Call, text: str, channel: str) -> tuple[str, str]:
+    """Site id and channel of what people write: the id, a host, a URL's host, a label of their own. The host of
+    a preview says the channel, too. Blocking."""
     first = text.lower().removeprefix("http://").removeprefix("https://").partition(".")[0]
     _, marker, last = first.rpartition("--")
     if marker and _SITE.fullmatch(last):
-        return last
+        head = call.node.records.at_host(first) if channel == PRODUCTION else None
+        return last, head.channel if head is not None else channel
     if _SITE.fullmatch(first):
         # It may be a label, too. An id that is known here goes first: the host names any site without doubt.
         own = site_id(call.owner, first) if call.session else first
         records = call.node.records
-        return own if not records.channels(first) and records.channels(own) else first
+        return (own if not records.channels(first) and records.channels(own) else first), channel
     check_label(first)
     if call.session is None:
         raise Unauthorized(
             f"{first!r} is a label, which is only unique among one wallet's sites",
             hint="Name the site by its id or host, or log in.",
         )
-    return site_id(call.owner, first)
+    return site_id(call.owner, first), channel
 
 
 def _own(call: Call, query: StatusQuery) -> SitesAnswer:
@@ -363,7 +368,7 @@ def _brief(call: Call, head: SiteHead) -> SiteBrief:
     return SiteBrief(
         head.site_id,
         head.label,
-        f"{head.label}--{head.site_id}",
+        head.host_label,
         checksum_address(head.owner),
         head.channel,
         head.seq,

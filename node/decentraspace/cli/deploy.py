@@ -114,7 +114,7 @@ def deploy(
             state,
             *([f"Hidden, so left out: {listed(look.left_out)}."] if look.left_out else []),
             "",
-            *([f"  Site     {urls['site']}"] if "site" in urls else []),
+            *(f"  {kind.title():8} {urls[kind]}" for kind in ("site", "preview") if kind in urls),
             f"  Version  {urls['version']}",
             f"  Path     {urls['path']}",
         ]

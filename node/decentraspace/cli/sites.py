@@ -47,7 +47,7 @@ def sites(node: str | None, as_json: bool) -> None:
             s["channel"],
             str(s["seq"]),
             size_of(s["size"]),
-            s["urls"].get("site", s["urls"]["version"]),
+            s["urls"].get("site") or s["urls"].get("preview") or s["urls"]["version"],
         )
         for s in found
     ]

@@ -14,7 +14,7 @@ from decentraspace.content import cid as cids
 from decentraspace.database import reading
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec
-from decentraspace.records.schema import PRODUCTION, NodeAnnouncement
+from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, host_label
 from decentraspace.records.state import Version, equivocations
 
 FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
@@ -39,8 +39,8 @@ class SiteHead(NamedTuple):
 
     @property
     def host_label(self) -> str:
-        """The first part of the site's host name."""
-        return f"{self.label}--{self.site_id}"
+        """The first part of the host name of this channel of the site."""
+        return host_label(self.label, self.channel, self.site_id)
 
 
 class Statement(NamedTuple):
@@ -79,6 +79,16 @@ class Questions:
             channel,
         )
         return SiteHead(*rows[0]) if rows else None
+
+    def at_host(self, host: str) -> SiteHead | None:
+        """The newest version of the channel whose host name begins with `host`, or None."""
+        site = host.rpartition("--")[2]
+        for channel in self.channels(site):
+            if channel == PRODUCTION or host.startswith(channel + "--"):
+                head = self.head(site, channel)
+                if head is not None and head.host_label == host:
+                    return head
+        return None
 
     def history(
         self,

@@ -24,6 +24,7 @@ from decentraspace.records.cbor import Link
 MAX_SEQ = 2**53 - 1  # what every JSON reader can hold
 MAX_TIME = 2**40
 MAX_HOLDERS = 64
+_HOST_LABEL = 63
 MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -60,6 +61,18 @@ def check_channel(channel: str) -> str:
     if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
         raise BadInput(f"{str(channel)[:80]!r} cannot be a channel's name (a-z, 0-9, hyphens; up to 32)")
     return channel
+
+
+def host_label(label: str, channel: str, site: str) -> str:
+    """The first part of a channel's host name, up to 63 characters (RFC 1035 section 2.3.4).
+
+    LABEL--ID in production, CHANNEL--LABEL--ID of a preview, whose LABEL is cut where that is too long. As no
+    label has two hyphens together, no two channels of a site have the same.
+    """
+    if channel == PRODUCTION:
+        return f"{label}--{site}"
+    room = _HOST_LABEL - len(channel) - len(site) - 4
+    return f"{channel}--{label[:room].rstrip('-')}--{site}"
 
 
 def _raw(value: Any, length: int, name: str) -> None:
