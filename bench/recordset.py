@@ -113,9 +113,9 @@ async def _serve(path: Path, bootstrap: Sequence[str], key: NodeKey) -> None:
     store = open_store(path)
     accepted = 0
 
-    async def note(_: AddResult) -> None:
+    async def note(results: Sequence[AddResult]) -> None:
         nonlocal accepted
-        accepted += 1
+        accepted += len(results)
 
     config = NetworkConfig(
         listen=("/ip4/127.0.0.1/tcp/0",), bootstrap=tuple(bootstrap), mdns=False, allow_private=True,

@@ -10,7 +10,7 @@ has deployed all the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -286,12 +286,18 @@ class Hosting:
 
     # -- what other nodes took
 
-    async def on_accepted(self, result: AddResult) -> None:
-        """The network's callback: a record of another node was verified and stored."""
-        await self._changed(result)
-        if isinstance(result.record.body, Receipt):
-            self.copies.witnessed(result.record.body.site)
-        await self._emit("record_accepted", kind=result.record.kind, cid=cids.to_text(result.record.cid))
+    async def on_accepted(self, results: Sequence[AddResult]) -> None:
+        """The network's callback: records of other nodes were verified and stored."""
+        for result in results:
+            try:
+                await self._changed(result)
+                if isinstance(result.record.body, Receipt):
+                    self.copies.witnessed(result.record.body.site)
+                await self._emit(
+                    "record_accepted", kind=result.record.kind, cid=cids.to_text(result.record.cid)
+                )
+            except Exception:  # one record that cannot be handled must not stop those after it
+                log.exception("record_not_handled")
 
     async def _changed(self, result: AddResult) -> None:
         """Follow new heads; what has none any more (its key was revoked) is served no longer."""

@@ -85,7 +85,7 @@ async def test_what_comes_by_gossip_is_not_copied(world: World) -> None:
         await world.moderation.block(targets.parse("owner", checksum_address(world.address)), **FACTS)
         now = int(time.time())
         result = world.node.records.add(sponsor(record, NodeKey.generate(), now), now=now)
-        await world.hosting.on_accepted(result)
+        await world.hosting.on_accepted([result])
         entry = await until(lambda: world.hosting.index.get(result.heads[0].host_label))
         assert entry.flags == FLAG_BLOCKED
         assert world.fetched == []
@@ -104,7 +104,7 @@ async def test_flags_survive_versions_and_do_not_touch_others(world: World) -> N
         now = int(time.time())
         newer = world.sign(world.store({"index.html": b"two"}), seq=2, prev=head.cid)
         result = world.node.records.add(sponsor(newer, NodeKey.generate(), now), now=now)
-        await world.hosting.on_accepted(result)
+        await world.hosting.on_accepted([result])
         await until(lambda: index.get(head.host_label).seq == 2)
         assert index.get(head.host_label).flags == FLAG_PAUSED | FLAG_BLOCKED | FLAG_GONE
         await world.moderation.block(target, **FACTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ class Factory:
         bootstrap: Iterable[str] = (),
         key: NodeKey | None = None,
         records: RecordsConfig | None = None,
-        on_accepted: Callable[[AddResult], Any] | None = None,
+        on_accepted: Callable[[Sequence[AddResult]], Any] | None = None,
         bitswap: Bitswap | None = None,
         **settings: Any,
     ) -> Peer:
@@ -69,10 +69,10 @@ class Factory:
         self._stores.append(store)
         accepted: list[bytes] = []
 
-        async def note(result: AddResult) -> None:
-            accepted.append(result.record.cid)
+        async def note(results: Sequence[AddResult]) -> None:
+            accepted.extend(result.record.cid for result in results)
             if on_accepted is not None:
-                await on_accepted(result)
+                await on_accepted(results)
 
         values: dict[str, Any] = {
             "listen": ("/ip4/127.0.0.1/tcp/0",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -291,7 +291,7 @@ def put(store: RecordStore, envelopes: Iterable[bytes]) -> None:
     assert all(isinstance(result, AddResult) for result in results)
 
 
-async def ignore(_: AddResult) -> None:
+async def ignore(_: Sequence[AddResult]) -> None:
     pass
 
 

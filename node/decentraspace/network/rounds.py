@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class _Live:
 
 
 class Rounds:
-    """`accepted` is awaited for each new record; `cut_off` and `fault` say that a peer has broken the rules,
+    """`accepted` is awaited with new records; `cut_off` and `fault` say that a peer has broken the rules,
     or done what honest ones seldom do."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Rounds:
         config: NetworkConfig,
         peer_id: str,
         store: RecordStore,
-        accepted: Callable[[AddResult], Awaitable[None]],
+        accepted: Callable[[Sequence[AddResult]], Awaitable[None]],
         cut_off: Callable[[ID, str], None],
         fault: Callable[[ID], None],
     ) -> None:

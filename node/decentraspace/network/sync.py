@@ -80,7 +80,7 @@ class SyncResult:
     bytes_in: int = 0
 
 
-Accepted = Callable[[AddResult], Awaitable[None]]
+Accepted = Callable[[Sequence[AddResult]], Awaitable[None]]
 Spend = Callable[[int, int], None]
 """Told of each message's bytes before it goes out, and of the set's records; raises when the peer has had
 enough."""
@@ -411,20 +411,20 @@ class _Taker:
         results = await trio.to_thread.run_sync(
             lambda: self._store.add_judged(judgements, now=now, joining=self._joining)
         )
+        taken = [r for r in results if not isinstance(r, RecordRefused) and r.status == "accepted"]
+        self.accepted += len(taken)
+        if taken:
+            await self._on_accepted(taken)
         for name, result in zip(names, results, strict=True):
-            await self._note(name, result)
+            if isinstance(result, RecordRefused):
+                self._note(name, result)
 
-    async def _note(self, name: bytes | None, result: AddResult | RecordRefused) -> None:
-        if not isinstance(result, RecordRefused):
-            if result.status == "accepted":
-                self.accepted += 1
-                await self._on_accepted(result)
-            return
+    def _note(self, name: bytes | None, refusal: RecordRefused) -> None:
         self.refused += 1
-        self._faults += is_fault(result)
+        self._faults += is_fault(refusal)
         if name is not None:
             self._lately.add(name, self._peer)
-        log.debug("record_refused", reason=result.problem_slug, detail=str(result))
+        log.debug("record_refused", reason=refusal.problem_slug, detail=str(refusal))
         if self._faults > _FAULTS_MOST or self.refused > _REFUSALS_MOST:
             raise BadInput(f"A peer sent {self.refused} records that are not valid")
 

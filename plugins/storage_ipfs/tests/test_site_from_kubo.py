@@ -70,7 +70,7 @@ async def test_it_comes_back_and_is_served(
 
     async with trio.open_nursery() as nursery:
         await nursery.start(hosting.run)
-        await hosting.on_accepted(result)
+        await hosting.on_accepted([result])
 
         async def held() -> bool:
             return parts.blocks.is_pinned(root)
