@@ -416,6 +416,7 @@ async def test_hostile_gossip_costs_the_peer_its_connection(
                 await attack(stream, first.network.topic)
             await until(lambda: str(host.get_id()) not in first.connected())
             assert any(entry["event"] == "peer_cut_off" for entry in logs)
+        assert first.network.cut_off >= 1
         assert first.connected() == {second.key.peer_id}
         await still_works(first, second)
         await still_works(second, first)
@@ -500,6 +501,7 @@ async def test_a_flood_does_not_keep_records_of_others_out(factory: Factory) -> 
                 await still_works(second, first)
             nursery.cancel_scope.cancel()
         await until(lambda: first.connected() == {second.key.peer_id})
+        assert first.network.faults + first.network.gossip_dropped() > 0
 
 
 async def test_an_expired_login_is_refused_and_its_bringer_stays(factory: Factory) -> None:

@@ -49,9 +49,11 @@ async def test_a_share_of_the_connections_is_kept_for_those_this_node_makes(fact
             await until(lambda: len(peer.connected()) == 3)
             with pytest.raises((SwarmException, ExceptionGroup)):
                 await fourth.connect(info_from_p2p_addr(Multiaddr(peer.address)))
+            assert peer.network.turned_away.connections >= 1
             assert peer.network._live is not None
             await peer.network._live.host.connect(info_from_p2p_addr(Multiaddr(wanted.address)))
             assert wanted.key.peer_id in peer.connected()
+            assert peer.network.connection_counts() == (3, 1)
 
 
 async def test_silent_connections_do_not_keep_peers_out(factory: Factory) -> None:
@@ -141,7 +143,8 @@ async def test_the_streams_of_a_peer_are_bounded() -> None:
         started += 1
         await trio.sleep_forever()
 
-    server, client = make_host(NodeKey.generate(), 4), make_host(NodeKey.generate(), 4)
+    counted = swarm.Refused()
+    server, client = make_host(NodeKey.generate(), 4, counted), make_host(NodeKey.generate(), 4)
     server.set_stream_handler(TProtocol("/test/1"), reads_nothing)
     async with listening(server, [LOOPBACK]), listening(client, [LOOPBACK]):
         await client.connect(info_from_p2p_addr(server.get_addrs()[0]))
@@ -153,6 +156,7 @@ async def test_the_streams_of_a_peer_are_bounded() -> None:
             except StreamFailure:
                 refused += 1
         assert refused >= 10
+        assert counted.streams >= refused
         assert started <= swarm._STREAMS_OF_PEER
 
 

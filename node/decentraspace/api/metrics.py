@@ -10,12 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from decentraspace import __version__
+from decentraspace.api.network_metrics import of_network
 from decentraspace.api.services import NodeServices
 from decentraspace.names.service import NameService
-from decentraspace.network.bitswap.service import Bitswap
-from decentraspace.network.dht.announcing import Announcing
-from decentraspace.network.host import Network
-from decentraspace.network.report import dht_report
 from decentraspace.plugins.manager import HookResult
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -83,12 +80,7 @@ class _Stores(Collector):
         yield records
         yield from _places(self._metrics.storage)
         yield from _names(self._node.names)
-        if self._node.bitswap is not None:
-            yield from _bitswap(self._node.bitswap)
-        if self._node.network is not None:
-            yield from _exchanges(self._node.network)
-        if self._node.announcing is not None:
-            yield from _dht(self._node.announcing)
+        yield from of_network(self._node)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])
         info.add_metric([__version__, self._node.rules.name, self._node.key.peer_id], 1)
         yield info
@@ -107,59 +99,6 @@ def _names(names: NameService) -> Iterator[Metric]:
     ):
         yield CounterMetricFamily(f"decentraspace_names_{name}", text, value=value)
     yield GaugeMetricFamily("decentraspace_names_kept", "Names whose answers are kept.", len(names.cache))
-
-
-def _exchanges(network: Network) -> Iterator[Metric]:
-    totals = network.rounds.totals
-    for name, text, value in (
-        ("gossip_refused", "Records refused that came by gossip.", network.refused),
-        ("exchanges", "Exchanges of record sets.", totals.exchanges),
-        ("exchanges_failed", "Exchanges of record sets that failed.", totals.failed),
-        ("exchange_records_received", "Records accepted that came by exchange.", totals.received),
-        ("exchange_records_sent", "Records given by exchange.", totals.sent),
-        ("exchange_records_refused", "Records refused that came by exchange.", totals.refused),
-        ("exchange_received_bytes", "Bytes received in exchanges.", totals.bytes_in),
-        ("exchange_sent_bytes", "Bytes sent in exchanges.", totals.bytes_out),
-    ):
-        yield CounterMetricFamily(f"decentraspace_{name}", text, value=value)
-
-
-def _dht(announcing: Announcing) -> Iterator[Metric]:
-    found, counts = dht_report(announcing), announcing.dht.counts
-    for name, text, value in (
-        ("servers", "Servers of the DHT that have answered.", found.servers),
-        ("roots", "Roots of sites held here, which are announced in turn.", found.roots),
-        ("backlog", "Roots that are due to be announced.", found.backlog),
-        ("oldest_due_seconds", "Seconds for which the first of them has been due.", found.oldest),
-        ("caught_up_time_seconds", "When no root was due last, in Unix seconds.", found.caught_up),
-        ("confirmed", "Servers that confirmed the last announcement.", announcing.totals.servers),
-    ):
-        yield GaugeMetricFamily(f"decentraspace_dht_{name}", text, value=value)
-    for name, text, value in (
-        ("announced", "Roots announced.", found.announced),
-        ("announcements_failed", "Announcements that failed.", found.failed),
-        ("searches", "Searches in the DHT.", counts.searches),
-        ("questions", "Servers asked in searches.", counts.asked),
-        ("questions_failed", "Servers that did not answer as they should.", counts.failed),
-        ("sought", "Sites that nobody of this network gave, searched for in the DHT.", counts.sought),
-        ("found", "Such sites for which a holder was reached.", counts.found),
-    ):
-        yield CounterMetricFamily(f"decentraspace_dht_{name}", text, value=value)
-
-
-def _bitswap(bitswap: Bitswap) -> Iterator[Metric]:
-    for name, text, value in (
-        ("served_blocks", "Blocks given to IPFS peers.", bitswap.served.blocks),
-        ("served_bytes", "Bytes of blocks given to IPFS peers.", bitswap.served.bytes),
-        ("refused_wants", "Wants of IPFS peers beyond what a queue holds.", bitswap.served.refused),
-        ("fetched_blocks", "Blocks taken from IPFS peers.", bitswap.fetched_blocks),
-        ("fetched_bytes", "Bytes of blocks taken from IPFS peers.", bitswap.fetched_bytes),
-        ("unasked_bytes", "Bytes of blocks that IPFS peers sent unasked.", bitswap.unasked_bytes),
-    ):
-        yield CounterMetricFamily(f"decentraspace_bitswap_{name}", text, value=value)
-    yield GaugeMetricFamily(
-        "decentraspace_bitswap_waiting", "Wants of IPFS peers not met yet.", value=bitswap.waiting()
-    )
 
 
 def _places(found: Sequence[HookResult]) -> Iterator[Metric]:

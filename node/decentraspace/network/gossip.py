@@ -142,6 +142,7 @@ class RecordPubsub(Pubsub):  # type: ignore[misc]
         self.seen_messages = _Seen()
         self._topic, self._validate, self._abuse = topic, validate, abuse
         self._allowance = Allowance()
+        self.dropped = 0
         self._under_way: set[bytes] = set()  # messages that are being validated
 
     def fault(self, peer: ID) -> None:
@@ -214,6 +215,7 @@ class RecordPubsub(Pubsub):  # type: ignore[misc]
             return
         if msg_forwarder != self.my_id:
             if not self._allowance.spend(msg_forwarder.to_bytes()):
+                self.dropped += 1
                 return  # set exchange brings what matters
             if len(msg.data) > MAX_ENVELOPE:
                 self.fault(msg_forwarder)

@@ -7,7 +7,7 @@ Network.publish gossips an envelope; what gossip loses, set exchange brings
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,15 @@ from decentraspace.network.dht.wire import Mode
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
 from decentraspace.network.guests import Guests
-from decentraspace.network.handover import Handover
 from decentraspace.network.rounds import Rounds
-from decentraspace.network.swarm import connections, listening, make_host, remote_address
+from decentraspace.network.swarm import (
+    Refused,
+    connections,
+    is_inbound,
+    listening,
+    make_host,
+    remote_address,
+)
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
 
@@ -45,7 +51,6 @@ _STREAM_DEADLINE = 10.0
 _RESTART_FIRST, _RESTART_MOST = 1.0, 60.0  # seconds between starts of a host that fails
 _RESTART_FORGOTTEN = 300.0  # a host that ran this long has not failed at once
 _STORE_THREADS = 2
-_HANDED_MOST = 1000  # accepted records that wait for the rest of the node
 
 
 @dataclass(frozen=True)
@@ -68,24 +73,25 @@ class _Live:
 
 
 class Network:
-    """`on_accepted` is awaited with new records that came from peers, in order, as many at once as wait."""
+    """`on_accepted` is awaited, one at a time, for each new record that came from a peer."""
 
     def __init__(
         self,
         config: NetworkConfig,
         key: NodeKey,
         store: RecordStore,
-        on_accepted: Callable[[Sequence[AddResult]], Awaitable[None]],
+        on_accepted: Callable[[AddResult], Awaitable[None]],
         bitswap: Bitswap | None = None,
     ) -> None:
         self.bitswap = bitswap
         self._config, self._key, self._store, self._on_accepted = config, key, store, on_accepted
         self.topic = f"/decentraspace/{config.name}/records/1"
         self._live: _Live | None = None
-        self._handover = Handover(_HANDED_MOST)
-        self.rounds = Rounds(config, key.peer_id, store, self._handover.put, self._cut_off, self._blame)
+        self._accepted_send, self._accepted = trio.open_memory_channel[AddResult](1000)
+        self.rounds = Rounds(config, key.peer_id, store, self._accept, self._cut_off, self._blame)
         self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
-        self.refused = 0
+        self.refused = self.faults = self.cut_off = 0
+        self.turned_away = Refused()
         # IPFS peers that do not count: those the operator named, and the DHT's while it asks them.
         self._kept = {address.rpartition("/")[2] for address in config.ipfs_peers}
         self.dht = self._make_dht()
@@ -109,10 +115,35 @@ class Network:
 
     def gossip_peers(self) -> tuple[int, int]:
         """(peers to which others' records are passed on, peers that take the topic)."""
-        if self._live is None:
+        live = self._live
+        if live is None:
             return 0, 0
-        pubsub = self._live.pubsub
+        pubsub = live.pubsub
         return len(pubsub.router.mesh.get(self.topic, ())), len(pubsub.peer_topics.get(self.topic, ()))
+
+    @property
+    def max_peers(self) -> int:
+        return self._config.max_peers
+
+    def guest_count(self) -> int:
+        """Connected peers that are no nodes of this network."""
+        live = self._live  # which may end meanwhile: metrics are read in a thread
+        return sum(live.guests.has(p) for p in live.host.get_connected_peers()) if live is not None else 0
+
+    def connection_counts(self) -> tuple[int, int]:
+        """(made by others, made by this node)."""
+        live = self._live
+        inbound = [is_inbound(c) for c in connections(live.host)] if live is not None else []
+        return sum(inbound), len(inbound) - sum(inbound)
+
+    def gossip_dropped(self) -> int:
+        """Messages of peers that sent more than they may; set exchange brings what matters."""
+        live = self._live
+        return live.pubsub.dropped if live is not None else 0
+
+    def unhandled(self) -> int:
+        """Accepted records that the rest of the node has not looked at yet; peers wait beyond a thousand."""
+        return self._accepted.statistics().current_buffer_used
 
     def is_guest(self, peer_id: str) -> bool:
         """Whether a connected peer is no node of this network."""
@@ -162,7 +193,7 @@ class Network:
                 delay = min(delay * 2, _RESTART_MOST)
 
     async def _run_host(self, started: Callable[[], None]) -> None:
-        host = make_host(self._key, self._config.max_peers)
+        host = make_host(self._key, self._config.max_peers, self.turned_away)
         pubsub = RecordPubsub(host, self.topic, self._validate, self._cut_off)
         host.set_stream_handler(self.rounds.protocol, self.rounds.answer)
         if self.bitswap is not None:
@@ -226,24 +257,31 @@ class Network:
             log.exception("record_not_stored")
             return False
         if result.status == "accepted":
-            await self._handover.put([result])
+            await self._accept(result)
         return result.status != "stale"
 
+    async def _accept(self, result: AddResult) -> None:
+        try:
+            self._accepted_send.send_nowait(result)  # a joining node has thousands a second
+        except trio.WouldBlock:
+            await self._accepted_send.send(result)
+
     async def _hand_on(self) -> None:
-        while True:
-            results = await self._handover.take()
+        async for result in self._accepted:
             try:
-                await self._on_accepted(results)
-            except Exception:  # what cannot be handled must not stop what comes after it
-                log.exception("records_not_handled", count=len(results))
+                await self._on_accepted(result)
+            except Exception:  # one record that cannot be handled must not stop those after it
+                log.exception("record_not_handled")
 
     def _blame(self, peer: ID) -> None:
         """A peer has done what honest ones seldom do; if it goes on, its connection ends."""
+        self.faults += 1
         if self._live is not None:
             self._live.pubsub.fault(peer)
 
     def _cut_off(self, peer: ID, reason: str) -> None:
         """A peer has broken the rules: its connection ends."""
+        self.cut_off += 1
         log.warning("peer_cut_off", peer=str(peer), reason=reason)
         if self._live is not None:
             self._live.nursery.start_soon(_disconnect, self._live.host, peer)

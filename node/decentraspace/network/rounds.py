@@ -114,6 +114,10 @@ class Rounds:
         self.since: dict[str, float] = {}
         self.totals = Totals()
 
+    def under_way(self) -> int:
+        """Exchanges, those that others began among them."""
+        return len(self.answering) + sum(r.under_way for r in list(self.peers.values()))
+
     async def run(self, host: Any, guests: Guests) -> None:
         """Until cancelled."""
         if self._joining_until < 0:

@@ -22,6 +22,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,11 +75,21 @@ async def _return_window(stream: Any, *, bytes_read: int = 0) -> None:
 yamux.YamuxStream._auto_tune_and_send_window_update = _return_window
 
 
-def make_host(key: NodeKey, max_peers: int) -> Any:
-    """A host that does not listen yet. A quarter of `max_peers` is kept for connections this node makes."""
+@dataclass
+class Refused:
+    """Connections and streams of others that were refused because there were too many, since the start."""
+
+    connections: int = 0
+    streams: int = 0
+
+
+def make_host(key: NodeKey, max_peers: int, refused: Refused | None = None) -> Any:
+    """A host that does not listen yet. A quarter of `max_peers` is kept for connections this node makes.
+    What it refuses is counted in `refused`."""
+    refused = refused or Refused()
     pair = create_new_key_pair(key.private_bytes32())
     noise = NoiseTransport(pair, noise_privkey=create_new_x25519_key_pair().private_key)
-    limits = _Streams()
+    limits = _Streams(refused)
     host = new_host(
         key_pair=pair,
         sec_opt={NOISE: noise},
@@ -100,7 +111,7 @@ def make_host(key: NodeKey, max_peers: int) -> Any:
     swarm = host.get_network()
     swarm.set_resource_manager(limits, enable_stream_semaphore=False)
     swarm._negative_peer_cache.mark_failed = lambda peer_id: None  # network/dialling.py waits as it sees fit
-    _give_slots_back(swarm, max(1, max_peers - max_peers // 4))
+    _give_slots_back(swarm, max(1, max_peers - max_peers // 4), refused)
     _bound_buffers(swarm.upgrader.muxer_multistream)
     swarm.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # network/dialling.py decides whom to dial
     return host
@@ -126,6 +137,10 @@ def connections(host: Any) -> Iterator[Any]:
         yield from of_peer
 
 
+def is_inbound(connection: Any) -> bool:
+    return connection.direction is Direction.INBOUND
+
+
 def remote_address(connection: Any) -> str:
     """IP address and port of the other end, or nothing when it is gone."""
     try:
@@ -145,7 +160,7 @@ async def _close(thing: Any) -> None:
         log.debug("close_failed", reason=repr(error))
 
 
-def _give_slots_back(swarm: Any, most_inbound: int) -> None:
+def _give_slots_back(swarm: Any, most_inbound: int, refused: Refused) -> None:
     """Have the task of an inbound connection end with the connection, and so its slot be free again."""
     upgrade = swarm.upgrade_inbound_raw_conn
     # The library's limiter counts handshakes too; who may come in and stay is decided here.
@@ -162,6 +177,7 @@ def _give_slots_back(swarm: Any, most_inbound: int) -> None:
             or handshakes[remote] >= _HANDSHAKES_OF_ADDRESS
             or handshakes.total() >= _HANDSHAKES
         ):
+            refused.connections += 1
             await raw_conn.close()
             raise SwarmException("There are as many inbound connections as there may be")
         handshakes[remote] += 1
@@ -184,8 +200,9 @@ class _Streams:
     connection_lifecycle = None
     limits = SimpleNamespace(max_streams=_STREAMS_MOST)
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Refused) -> None:
         self._open: Counter[str] = Counter()
+        self._refused = refused
 
     def open_connection(self, *_: object, **__: object) -> SimpleNamespace:
         return SimpleNamespace(close=lambda: None)
@@ -194,6 +211,7 @@ class _Streams:
         if direction is Direction.INBOUND and (
             self._open[peer_id] >= _STREAMS_OF_PEER or self._open.total() >= _STREAMS_MOST
         ):
+            self._refused.streams += 1
             log.info("stream_refused", peer=peer_id, reason="it has opened too many")
             return False
         if direction is Direction.INBOUND:

@@ -32,7 +32,7 @@ from decentraspace.network.dht.search import Search
 from decentraspace.network.dht.table import Servers
 from decentraspace.network.dht.wire import Known, Mode
 from decentraspace.network.guests import protocols
-from decentraspace.network.swarm import connections, remote_address
+from decentraspace.network.swarm import connections, is_inbound, remote_address
 
 log = structlog.get_logger(__name__)
 
@@ -200,7 +200,7 @@ class Dht:
         """Connected peers that say they are servers."""
         if self._host is None:
             return []
-        here = {c.muxed_conn.peer_id: remote_address(c) for c in connections(self._host) if _outbound(c)}
+        here = {c.muxed_conn.peer_id: remote_address(c) for c in connections(self._host) if not is_inbound(c)}
         return [
             Known(peer, _as_multiaddress(here.get(peer, "")))
             for peer in self._host.get_connected_peers()
@@ -264,10 +264,6 @@ class Dht:
                 await self._host.disconnect(peer)
         except Exception as error:  # noqa: BLE001 - it is gone either way
             log.debug("dht_close_failed", peer=str(peer), reason=repr(error))
-
-
-def _outbound(connection: Any) -> bool:
-    return getattr(connection.direction, "name", "") == "OUTBOUND"
 
 
 def _as_multiaddress(address: str) -> tuple[str, ...]:
