@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from decentraspace.cli.sites import step_back
+from decentraspace.cli.sites import still_shown
 from decentraspace.records.schema import site_id
 from tests.cli.conftest import KEY, WALLET, Result, ServedNode
 from tests.cli.test_publishing import words
@@ -184,8 +184,19 @@ def versions(roots: str) -> list[dict[str, object]]:
     ],
 )
 def test_rolling_back_goes_back_and_back(roots: str, seq: int | None) -> None:
-    found = step_back(versions(roots))
-    assert (found and found["seq"]) == seq
+    trail = still_shown(versions(roots))
+    assert trail[-1]["root"] == roots[-1]
+    assert (trail[-2]["seq"] if len(trail) > 1 else None) == seq
+
+
+def test_a_site_with_one_version_has_nothing_to_go_back_to(
+    run: Run, logged_in: ServedNode, site: Path
+) -> None:
+    run("deploy", site)
+    for arguments in (("my-site",), ("my-site", 2)):
+        line = words(run("rollback", *arguments))
+        assert "no version but the one it shows" in line
+        assert "SEQ" not in line
 
 
 def test_rolling_back_several_steps(run: Run, logged_in: ServedNode, site: Path) -> None:
@@ -193,13 +204,15 @@ def test_rolling_back_several_steps(run: Run, logged_in: ServedNode, site: Path)
     for text in ("one", "two", "three"):
         (site / "index.html").write_text(text)
         roots.append(run("deploy", site, "--json").json["root"])
-    for expected in (roots[1], roots[0]):
-        done = run("rollback", "my-site", "--json").json
-        assert (done["root"], done["changed"]) == (expected, True)
+    first = run("rollback", "my-site").out
+    assert first.startswith("Version 4 of my-site shows what version 2 showed.")
+    assert first.endswith(" `decentraspace rollback my-site` goes one step further back.\n")
+    done = run("rollback", "my-site", "--json").json
+    assert (done["root"], done["changed"]) == (roots[0], True)
     assert "rollback my-site SEQ" in words(run("rollback", "my-site"))
     forward = run("rollback", "my-site", 3)
     assert "shows what version 3 showed" in forward.out
-    assert "further back" in run("rollback", "my-site").out
+    assert "further back" not in run("rollback", "my-site").out, "there is no older one"
     same = run("rollback", "my-site", 1, "--json").json
     assert (same["changed"], same["root"]) == (False, roots[0])
 

@@ -48,10 +48,11 @@ def sites(node: str | None, as_json: bool) -> None:
             str(s["seq"]),
             size_of(s["size"]),
             s["urls"].get("site") or s["urls"].get("preview") or s["urls"]["version"],
+            f"/ipns/{s['ipns']['name']}" if s.get("ipns") else "",
         )
         for s in found
     ]
-    lines = [table(rows, ("LABEL", "CHANNEL", "VERSION", "SIZE", "URL"))] if rows else []
+    lines = [table(rows, ("LABEL", "CHANNEL", "VERSION", "SIZE", "URL", "IPNS"))] if rows else []
     lines += [f"{s['label']} ({s['channel']}): {blocked_here(s)}" for s in found if s.get("blocked")]
     emit({"sites": found}, "\n".join(lines) or "No sites yet: `decentraspace deploy FOLDER`.", as_json)
 
@@ -99,6 +100,7 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         f"{found['host']}  version {found['seq']}  {size_of(found['size'])}  {found['created']}",
         f"root {found['root']}",
         *(f"  {kind:8} {address}" for kind, address in found["urls"].items()),
+        *_name_lines(found.get("ipns")),
         *([blocked_here(found)] if found.get("blocked") else []),
         "",
         f"Held whole by {len(found['holders'])} node(s):",
@@ -125,6 +127,13 @@ def blocked_here(site: dict[str, Any]) -> str:
     """What the owner of a site is told that the node refuses."""
     blocked = site["blocked"]
     return f"Blocked at this node, visitors are answered {blocked['status']}: {blocked['reason']}."
+
+
+def _name_lines(ipns: dict[str, Any] | None) -> list[str]:
+    if ipns is None:
+        return []
+    stale = "" if ipns["current"] else "; of an older version: deploy again"
+    return [f"  ipns     /ipns/{ipns['name']}  until {ipns['until']}{stale}"]
 
 
 def _signers(history: list[dict[str, Any]], session: Any) -> list[str]:
@@ -165,14 +174,10 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
         head = current(api, saved, label, channel, versions=1)
         if head is None:
             raise NotFound(f"You have no site {label} with channel {channel} that this node knows.")
-        old = _version(api, head, seq) if seq else _before(api, head)
+        trail = [] if seq else still_shown(list(pages(api, head))[::-1])
+        old = _version(api, head, seq) if seq else trail[-2] if len(trail) > 1 else None
         if old is None:
-            raise NotFound(
-                f"There is no version {seq} of {label}."
-                if seq
-                else f"There is no version before the one {label} shows, but for those that were rolled back.",
-                hint=f"`decentraspace status {label}` lists them; name one: `decentraspace rollback {label} SEQ`.",
-            )
+            raise _no_version(label, channel, seq, head)
         if same(head, cids.parse(old["root"])):
             answer = {**unchanged(head), "changed": False}
             text = f"Nothing changed: {label} shows what version {old['seq']} showed."
@@ -180,7 +185,8 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
             answer = {**publish(api, saved, label, channel, head, old), "changed": True}
             text = f"Version {answer['seq']} of {label} shows what version {old['seq']} showed."
     answer["shows"] = old["seq"]
-    more = "" if seq else f" `decentraspace rollback {label}` goes one step further back."
+    again = f"decentraspace rollback {label}{_option(channel)}"
+    more = f" `{again}` goes one step further back." if len(trail) > 2 else ""
     emit(answer, text + more, as_json)
 
 
@@ -227,13 +233,30 @@ def _version(api: Api, head: dict[str, Any], seq: int) -> dict[str, Any] | None:
     return next(pages(api, head, seq=seq), None) if seq <= head["seq"] else None
 
 
-def _before(api: Api, head: dict[str, Any]) -> dict[str, Any] | None:
-    """The version that was shown before the present one, as if nothing that was rolled back had been there."""
-    return step_back(list(pages(api, head))[::-1])
+def _no_version(label: str, channel: str, seq: int | None, head: dict[str, Any]) -> NotFound:
+    """What to do instead depends on whether there is another version at all."""
+    if head["seq"] == 1:
+        return NotFound(
+            f"{label} has no version but the one it shows.",
+            hint="Deploy the folder with what it should show.",
+        )
+    option = _option(channel)
+    return NotFound(
+        f"There is no version {seq} of {label}."
+        if seq
+        else f"There is no version before the one {label} shows, but for those that were rolled back.",
+        hint=f"`decentraspace status {label}{option}` lists them; name one: "
+        f"`decentraspace rollback {label} SEQ{option}`.",
+    )
 
 
-def step_back(versions: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """`versions`: oldest first, the last is shown. What to show instead, or None.
+def _option(channel: str) -> str:
+    return "" if channel == "production" else f" --channel {channel}"
+
+
+def still_shown(versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`versions`: oldest first, the last is shown. Those among them that nothing has undone, in this order: each
+    step back leads from the last to the one before.
 
     A version that shows again what one before showed has undone all between the two.
     """
@@ -248,7 +271,7 @@ def step_back(versions: list[dict[str, Any]]) -> dict[str, Any] | None:
         for undone in shown[place + 1 :]:
             del places[undone["root"]]
         del shown[place + 1 :]
-    return shown[-2] if len(shown) > 1 else None
+    return shown
 
 
 def _name(site: str, node: str | None) -> tuple[str, str, Any]:
