@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 
 from decentraspace.cli.deploy import slug
 from decentraspace.cli.main import cli
@@ -26,23 +27,61 @@ Run = Callable[..., Result]
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
 
 
+Words = tuple[str, ...]
+
+
+def tree(group: click.Group = cli, path: Words = ()) -> Iterator[tuple[Words, click.Command]]:
+    """Every command with the words it is called by, and those below it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, (*path, name)
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from tree(command, (*path, name))
+
+
+COMMANDS = dict(tree())
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
+
+
+def test_the_tree_is_walked_to_its_leaves() -> None:
+    assert {("deploy",), ("block",), ("block", "add"), ("reports", "close"), ("uploads", "rm")} <= set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_examples_json_and_a_place_in_the_reference(path: Words) -> None:
+    page, command, name = REFERENCE.read_text("utf-8"), COMMANDS[path], " ".join(path)
+    examples = "".join(re.split(r"Examples?:", command.help or "")[1:])
+    assert re.search(rf"^ +(\w+=\S+ )*(sudo )?decentraspace {re.escape(name)}\b", examples, re.MULTILINE), (
+        name
+    )
+    if path not in (("run",), ("demo",)):
+        assert "--json" in options_of(command), name
+    assert (f"\n## {name}\n" if len(path) == 1 else f"`decentraspace {name}") in page, name
+    for option in options_of(command) - {"--help", "--json", "--node"}:
+        assert f"`{option}" in page, (name, option)
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, f"{name}: {parameter.name}"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_is_completed(path: Words) -> None:
+    """By the same code that the script of a shell calls."""
+    shell = BashComplete(cli, {}, "decentraspace", "_DECENTRASPACE_COMPLETE")
+    *before, last = path
+    assert last in {item.value for item in shell.get_completions(list(before), last[:1])}
+    offered = {item.value for item in shell.get_completions(list(path), "--")}
+    assert {o for o in options_of(COMMANDS[path]) if o.startswith("--")} <= offered
+
+
 def commands() -> list[click.Command]:
-    context = click.Context(cli)
-    found = [cli.get_command(context, name) for name in cli.list_commands(context)]
-    return [command for command in found if command is not None]
-
-
-def test_every_command_has_examples_json_and_a_place_in_the_reference() -> None:
-    page = REFERENCE.read_text("utf-8")
-    assert len(commands()) >= 13
-    for command in commands():
-        assert "Example" in (command.help or ""), command.name
-        options = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
-        if command.name not in ("run", "demo"):
-            assert "--json" in options, command.name
-        assert f"## {command.name}" in page, command.name
-        for option in options - {"--help"}:
-            assert f"`{option}" in page, (command.name, option)
+    return [command for path, command in COMMANDS.items() if len(path) == 1]
 
 
 def test_the_help_names_every_command_and_imports_little(run: Run) -> None:
