@@ -37,6 +37,7 @@ from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageRow, UsageStore
+from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
@@ -104,6 +105,9 @@ class Node:
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._closing.callback(self.hosting.moderation.close)
+            self.mirroring = Mirroring(data / "mirror.sqlite", self.blocks, self.plugins)
+            self._closing.callback(self.mirroring.close)
+            self.hosting.holdings.on_pins = self.mirroring.changed
             self._announcer = Announcer(
                 config,
                 self.key.public,
@@ -179,6 +183,7 @@ class Node:
             await self.plugins.load(self)
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
+            nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)
             await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)

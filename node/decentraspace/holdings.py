@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
-from decentraspace import retention
+from decentraspace import mirroring, retention
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 _LOCKS_MOST = 10_000
 _PINNING = 2  # threads: counting a large DAG keeps the others' waiting, and they must not be all there are
-_PIN = "site:"
+_PIN = mirroring.SITE
 
 
 class Holdings:
-    """`publish` takes a record of this node: durable when it returns, then gossiped. `emit` tells plugins
-    (hook name, arguments). `tier` of a wallet. `flags` that the operator imposes on a site of an owner."""
+    """`publish` takes a record of this node: durable when it returns, then gossiped. `tier` of a wallet.
+    `flags` that the operator imposes on a site of an owner."""
 
     def __init__(
         self,
@@ -48,19 +48,18 @@ class Holdings:
         blocks: BlockStore,
         records: RecordStore,
         publish: Callable[[bytes], Awaitable[Any]],
-        emit: Callable[..., Awaitable[Any]],
         tier: Callable[[bytes], str],
         flags: Callable[[str, bytes], int] = lambda site, owner: 0,
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records = blocks, records
         self.index = SiteIndex(blocks)
-        self._publish, self._emit, self._tier, self._flags = publish, emit, tier, flags
+        self._publish, self._tier, self._flags = publish, tier, flags
         self._pinning = trio.CapacityLimiter(_PINNING)
         self._locks: dict[bytes, trio.Lock] = {}
         self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
         self._of: dict[bytes, set[bytes]] = {}  # owner -> manifests
-        self._mirror_send, self._mirror_queue = trio.open_memory_channel[tuple[str, bytes]](10_000)
+        self.on_pins: Callable[[bytes], None] = lambda root: None  # a root was pinned, or no longer is
 
     def reconcile(self) -> None:
         """Make pins and index follow the records, whatever a crash left behind. Blocking."""
@@ -133,7 +132,7 @@ class Holdings:
             await self.release(root, manifest)
             raise
         self._note(manifest, owner)
-        self._mirror("storage_pin", root)
+        self.on_pins(root)
 
     async def _check_whole(self, root: bytes) -> int:
         """Bytes of the DAG. Conflict `missing-blocks`."""
@@ -160,6 +159,7 @@ class Holdings:
         with trio.CancelScope(shield=True):
             await self._thread(self.blocks.unpin, root, _pin_name(manifest))
         self._forget(manifest)
+        self.on_pins(root)
 
     async def show(self, head: SiteHead) -> None:
         """Switch the gateway to `head`, in one transaction."""
@@ -243,7 +243,7 @@ class Holdings:
             # The receipt first: after a crash in between nobody counts on what is not here.
             await self.take_back(site_id, channel)
             for root in await self._thread(self._drop, site_id, channel):
-                self._mirror("storage_unpin", root)
+                self.on_pins(root)
 
     async def take_back(self, site_id: str, channel: str) -> None:
         """Say that this node no longer holds what its receipt for a channel names."""
@@ -271,7 +271,7 @@ class Holdings:
     async def trim(self, owner: bytes) -> None:
         """Let go of an owner's versions beyond those kept."""
         for root in await self._thread(self._trim, owner):
-            self._mirror("storage_unpin", root)
+            self.on_pins(root)
 
     def _trim(self, owner: bytes) -> list[bytes]:
         """The roots that no pin holds any more. Blocking.
@@ -308,7 +308,7 @@ class Holdings:
             await self.take_back(head.site_id, head.channel)
             gone = await self._thread(self._release, head.site_id, head.channel)
         for root in gone:
-            self._mirror("storage_unpin", root)
+            self.on_pins(root)
             log.info("site_let_go", site=head.site_id, channel=head.channel, seq=head.seq)
 
     def versions(self) -> list[SiteHead]:
@@ -323,25 +323,11 @@ class Holdings:
                 await self.take_back(version.site_id, version.channel)
             gone = await self._thread(self._let_go, [version])
         for root in gone:
-            self._mirror("storage_unpin", root)
+            self.on_pins(root)
 
     def _release(self, site_id: str, channel: str) -> list[bytes]:
         versions = self.records.history(site_id, channel, limit=-1)
         return self._let_go(version for version in versions if version.cid in self._held)
-
-    # -- storage plugins
-
-    def _mirror(self, hook: str, root: bytes) -> None:
-        """Have storage plugins follow, in the background."""
-        try:
-            self._mirror_send.send_nowait((hook, root))
-        except trio.WouldBlock:
-            log.warning("mirror_backlog", root=cids.to_text(root), note="storage plugins are too slow")
-
-    async def run(self) -> None:
-        """Have storage plugins follow, until cancelled."""
-        async for hook, root in self._mirror_queue:
-            await self._emit(hook, cid=cids.to_text(root))
 
 
 def _pin_name(manifest: bytes) -> str:

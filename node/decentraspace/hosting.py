@@ -92,7 +92,7 @@ class Hosting:
         self.moderation = Moderation(config, key, blocks)
         self.shares = Shares(config, key.public, records, connected, refused=self.moderation.refused)
         self.holdings = Holdings(
-            config, key, rules, blocks, records, self._add_and_publish, emit, tier, self.moderation.flags
+            config, key, rules, blocks, records, self._add_and_publish, tier, self.moderation.flags
         )
         self.challenges = Challenges(config, key.public, records, blocks, self.holdings)
         self.copies = Copies(
@@ -109,7 +109,6 @@ class Hosting:
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gossip)
-            nursery.start_soon(self.holdings.run)
             nursery.start_soon(self.challenges.run)
             nursery.start_soon(self.leaving.run)
             await self.moderation.load()  # before anything is copied or served

@@ -23,6 +23,7 @@ from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions, sign_proof
 from decentraspace.ledger.usage import UsageStore
+from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins import PluginManager
@@ -85,6 +86,9 @@ class SmallNode:
             tier=self.sessions.tier,
         )
         self._closing.callback(self.hosting.moderation.close)
+        self.mirroring = Mirroring(folder / "mirror.sqlite", self.blocks, self.plugins)
+        self._closing.callback(self.mirroring.close)
+        self.hosting.holdings.on_pins = self.mirroring.changed
 
     async def _publish(self, envelope: bytes) -> None:
         self.published.append(envelope)

@@ -79,6 +79,14 @@ class _Stores(Collector):
             records.add_metric([kind], count)
         yield records
         yield from _places(self._metrics.storage)
+        behind = GaugeMetricFamily(
+            "decentraspace_mirror_backlog",
+            "Roots of sites that a storage plugin has yet to be told of: to pin, or no longer to.",
+            labels=["plugin"],
+        )
+        for plugin, count in self._node.mirroring.backlog().items():
+            behind.add_metric([plugin], count)
+        yield behind
         yield from _names(self._node.names)
         yield from of_network(self._node)
         info = GaugeMetricFamily("decentraspace_info", "This node.", labels=["version", "network", "peer_id"])

@@ -11,6 +11,7 @@ from decentraspace.hosting import Hosting
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
 from decentraspace.ledger.usage import UsageStore
+from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.dht.announcing import Announcing
@@ -36,6 +37,7 @@ class NodeServices(Protocol):
     bitswap: Bitswap | None
     announcing: Announcing | None
     names: NameService
+    mirroring: Mirroring
 
     @property
     def network(self) -> Network | None: ...

@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from decentraspace.config import Config
 
 _PREFIX = "decentraspace_storage_"
+_BACKLOG = "decentraspace_mirror_backlog"
 _DEADLINE = 15.0  # seconds: a plugin may have to ask a service that does not answer
 
 
 class Place(NamedTuple):
-    """Where a storage plugin keeps copies, and how many DAGs are there, wait, or could not be copied."""
+    """Where a storage plugin keeps copies, and how many DAGs are there, wait, or could not be copied. `untold`:
+    of how many the node has yet to tell it."""
 
     plugin: str
     service: str
@@ -20,6 +22,7 @@ class Place(NamedTuple):
     pinned: int = 0
     queued: int = 0
     failed: int = 0
+    untold: int = 0
 
 
 def facts(config: Config) -> dict[str, Any] | None:
@@ -41,17 +44,23 @@ def storage(config: Config) -> list[Place]:
     from prometheus_client.parser import text_string_to_metric_families
 
     found: dict[tuple[str, str], dict[str, Any]] = {}
+    untold: dict[str, int] = {}
     try:
         for family in text_string_to_metric_families(_get(config, "/metrics").text):
             for sample in family.samples:
-                if sample.name.startswith(_PREFIX):
+                if sample.name == _BACKLOG:
+                    untold[sample.labels["plugin"]] = int(sample.value)
+                elif sample.name.startswith(_PREFIX):
                     key = sample.labels["plugin"], sample.labels["service"]
                     found.setdefault(key, {})[sample.name.removeprefix(_PREFIX)] = int(sample.value)
     except (httpx.HTTPError, ValueError, KeyError):
         return []
     return [
         Place(
-            *key, bool(values.pop("reachable", 0)), **{k: v for k, v in values.items() if k in Place._fields}
+            *key,
+            bool(values.pop("reachable", 0)),
+            **{k: v for k, v in values.items() if k in Place._fields},
+            untold=untold.get(key[0], 0),
         )
         for key, values in sorted(found.items())
     ]
@@ -60,6 +69,8 @@ def storage(config: Config) -> list[Place]:
 def described(place: Place) -> str:
     reached = "answers" if place.reachable else "does not answer"
     counts = f"{place.pinned} pinned, {place.queued} waiting, {place.failed} failed"
+    if place.untold:
+        counts += f"; {place.untold} to be handed to the plugin"
     return f"{place.service} {reached}; {counts}"
 
 

@@ -414,10 +414,11 @@ class BlockStore:
 
         yield from pins.listed(self, b"")
 
-    def is_pinned(self, root: bytes) -> bool:
+    def is_pinned(self, root: bytes, prefix: str = "") -> bool:
+        """By a pin whose name starts with `prefix`."""
         from decentraspace.content import pins
 
-        return bool(pins.listed(self, pins.prefix(root)))
+        return any(name.startswith(prefix) for _, name in pins.listed(self, pins.prefix(root)))
 
 
 class BlockWriter:

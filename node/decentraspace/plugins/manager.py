@@ -171,6 +171,18 @@ class PluginManager:
                     nursery.start_soon(one, index, member, implementation)
         return _results(zip(found, outcomes, strict=True))
 
+    def having(self, hook: str) -> list[str]:
+        """Names of the plugins in use that have this hook."""
+        return [member.name for member, _ in self._hooks[hook] if member.health.usable]
+
+    async def ask(self, plugin: str, hook: str, **arguments: Any) -> tuple[bool, Any]:
+        """Call `hook` of one plugin: (whether that went well, what it gave). (False, None) where it is not in use."""
+        for member, implementation in self._find(hook, arguments)[1]:
+            if member.name == plugin:
+                outcome = await member.invoke(implementation, arguments)
+                return (True, outcome.value) if outcome.kind == "value" else (False, None)
+        return False, None
+
     async def first(self, hook: str, **arguments: Any) -> HookResult | None:
         """Ask one plugin after the other; the first value that is not None.
 
