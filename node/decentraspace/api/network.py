@@ -44,6 +44,9 @@ class NetworkAnswer:
     network: str = attr("Name of the network.")
     peer_id: str = attr("This node.")
     addresses: list[str] = attr("Where others reach this node.")
+    reachable: str = attr(
+        "Whether others can connect to it, as peers said that tried: `yes`, `no`, `unknown`."
+    )
     topic: str = attr("The gossip topic of records.")
     mesh: int = attr("Peers to which this node passes on others' records.")
     subscribed: int = attr("Connected peers that take the topic.")
@@ -91,6 +94,7 @@ async def status(call: Call) -> NetworkAnswer:
         network=call.node.rules.name,
         peer_id=call.node.key.peer_id,
         addresses=list(found.addresses),
+        reachable=found.reachable,
         topic=found.topic,
         mesh=found.mesh,
         subscribed=found.subscribed,

@@ -30,6 +30,14 @@ def _peers(network: Network) -> Iterator[Metric]:
     family.add_metric(["inbound"], inbound)
     family.add_metric(["outbound"], outbound)
     yield family
+    family = GaugeMetricFamily(
+        "decentraspace_reachable",
+        "Peers asked last that could connect to this node, and that could not.",
+        labels=["answer"],
+    )
+    for answer, count in zip(("yes", "no"), network.reachability.answers(), strict=True):
+        family.add_metric([answer], count)
+    yield family
     mesh, subscribed = network.gossip_peers()
     for name, text, value in (
         ("connections_most", "libp2p connections kept at most.", network.max_peers),

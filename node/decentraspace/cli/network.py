@@ -8,6 +8,12 @@ import click
 
 from decentraspace.cli.output import emit, json_option, size_of
 
+_REACHABLE = {
+    "yes": "yes: peers have connected to it when asked to",
+    "no": "no: peers could not connect to it; forward its port and set network.announce",
+    "unknown": "unknown: too few peers have said",
+}
+
 
 @click.command()
 @click.option("--node", help="URL of a node's API (default: where you logged in).")
@@ -31,6 +37,7 @@ def network(node: str | None, sync: bool, as_json: bool) -> None:
     lines = [
         f"{found['peer_id']} on {found['network']}",
         *(f"  {address}" for address in found["addresses"]),
+        f"Reachable  {_REACHABLE[found['reachable']]}",
         "",
         f"Gossip     {found['subscribed']} peer(s) take records, {found['mesh']} in the mesh; "
         f"{found['gossip_refused']} record(s) refused",

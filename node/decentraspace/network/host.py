@@ -29,6 +29,7 @@ from decentraspace.network.dht.wire import Mode
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
 from decentraspace.network.guests import Guests
+from decentraspace.network.reachable import Reachability
 from decentraspace.network.rounds import Rounds
 from decentraspace.network.swarm import (
     Refused,
@@ -95,6 +96,7 @@ class Network:
         # IPFS peers that do not count: those the operator named, and the DHT's while it asks them.
         self._kept = {address.rpartition("/")[2] for address in config.ipfs_peers}
         self.dht = self._make_dht()
+        self.reachability = Reachability(key.peer_id, self.addresses, config.allow_private)
 
     def _make_dht(self) -> Dht | None:
         if self._config.dht == "off" or self.bitswap is None:
@@ -196,6 +198,7 @@ class Network:
         host = make_host(self._key, self._config.max_peers, self.turned_away)
         pubsub = RecordPubsub(host, self.topic, self._validate, self._cut_off)
         host.set_stream_handler(self.rounds.protocol, self.rounds.answer)
+        self.reachability.register(host)
         if self.bitswap is not None:
             self.bitswap.register(host)
         addresses = [Multiaddr(a) for a in self._config.listen]
@@ -218,6 +221,7 @@ class Network:
                 nursery.start_soon(self.bitswap.run, host, self._cut_off)
             if self.dht is not None:
                 nursery.start_soon(self.dht.run, host)
+            nursery.start_soon(self.reachability.run, host)
             dialler = Dialler(
                 self._config, self._key.peer_id, host, self._announced_addresses, guests.members
             )

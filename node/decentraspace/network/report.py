@@ -43,11 +43,13 @@ class DhtReport:
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """`mesh`: peers to which others' records are passed on; `subscribed`: peers that take the topic; `refused`:
-    records refused that came by gossip; the rest counts set exchanges, their records and bytes, since the start."""
+    """`reachable`: whether others could connect (yes, no, unknown), as peers said that tried; `mesh`: peers to
+    which others' records are passed on; `subscribed`: peers that take the topic; `refused`: records refused that
+    came by gossip; the rest counts set exchanges, their records and bytes, since the start."""
 
     topic: str
     addresses: tuple[str, ...]
+    reachable: str
     mesh: int
     subscribed: int
     refused: int
@@ -96,6 +98,7 @@ def report(network: Network) -> NetworkReport:
     return NetworkReport(
         network.topic,
         tuple(network.addresses()),
+        network.reachability.verdict,
         mesh,
         subscribed,
         network.refused,
