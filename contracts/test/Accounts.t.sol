@@ -30,7 +30,9 @@ contract AccountsTest is World {
         vault.approve(operator, allowed);
         vm.startPrank(operator);
         if (amount > allowed) {
-            vm.expectRevert(abi.encodeWithSelector(ICreditVault.InsufficientAllowance.selector, allowed, amount));
+            vm.expectRevert(
+                abi.encodeWithSelector(ICreditVault.InsufficientAllowance.selector, allowed, amount)
+            );
             vault.transferFrom(owner, rival, amount);
             return;
         }

@@ -207,7 +207,11 @@ contract DepositsTest is World {
         IERC20(dollar).approve(address(permit2), type(uint256).max);
     }
 
-    function _permit2Signature(uint256 amount, uint256 nonce, address to) private view returns (bytes memory) {
+    function _permit2Signature(uint256 amount, uint256 nonce, address to)
+        private
+        view
+        returns (bytes memory)
+    {
         bytes32 witness = keccak256(abi.encode(keccak256("Recharge(address owner)"), to));
         IPermit2.PermitTransferFrom memory permit =
             IPermit2.PermitTransferFrom(IPermit2.TokenPermissions(address(dollar), amount), nonce, NOW);

@@ -52,7 +52,11 @@ abstract contract World is Test {
     }
 
     /// @dev An allocation of the owner for thirty days from now.
-    function terms(uint256 id, uint96 cap, uint96 rate) internal view returns (ICreditVault.Allocation memory) {
+    function terms(uint256 id, uint96 cap, uint96 rate)
+        internal
+        view
+        returns (ICreditVault.Allocation memory)
+    {
         uint40 start = uint40(block.timestamp);
         return ICreditVault.Allocation(owner, operator, id, cap, rate, start, start + 30 days);
     }

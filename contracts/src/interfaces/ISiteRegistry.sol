@@ -122,7 +122,7 @@ interface ISiteRegistry {
 
     /// @notice What an ENS resolver says of the label (EIP-1577); empty when none was set or it has expired.
     /// @param label Which.
-    function contenthash(string calldata label) external view returns (bytes memory);
+    function contenthashOfLabel(string calldata label) external view returns (bytes memory);
 
     /// @notice The same, by node: an ENS resolver's read.
     /// @param node Of `nodeOf`.

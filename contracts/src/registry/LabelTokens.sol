@@ -141,7 +141,7 @@ abstract contract LabelTokens is ISiteRegistry, ERC721 {
     }
 
     /// @inheritdoc ISiteRegistry
-    function contenthash(string calldata label) external view returns (bytes memory) {
+    function contenthashOfLabel(string calldata label) external view returns (bytes memory) {
         return contenthash(nodeOf(label));
     }
 

@@ -9,7 +9,8 @@ import {IPermit2} from "../../src/interfaces/IPermit2.sol";
 /// @dev What the canonical Permit2 promises of permitWitnessTransferFrom: its EIP-712 domain without a version,
 /// the caller as spender, unordered nonces, a deadline. The canonical one wants solc 0.8.17.
 contract Permit2 is IPermit2 {
-    bytes32 private constant DOMAIN = keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)");
+    bytes32 private constant DOMAIN =
+        keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)");
     bytes32 private constant PERMISSIONS = keccak256("TokenPermissions(address token,uint256 amount)");
     string private constant STUB =
         "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,";
@@ -36,7 +37,9 @@ contract Permit2 is IPermit2 {
         bytes32 digest = digestOf(permit, msg.sender, witness, witnessType);
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
         if (signer != owner) revert InvalidSigner();
-        require(IERC20(permit.permitted.token).transferFrom(owner, details.to, details.requestedAmount), "refused");
+        require(
+            IERC20(permit.permitted.token).transferFrom(owner, details.to, details.requestedAmount), "refused"
+        );
     }
 
     function digestOf(
@@ -46,7 +49,8 @@ contract Permit2 is IPermit2 {
         string calldata witnessType
     ) public view returns (bytes32) {
         bytes32 domain = keccak256(abi.encode(DOMAIN, keccak256("Permit2"), block.chainid, address(this)));
-        bytes32 permissions = keccak256(abi.encode(PERMISSIONS, permit.permitted.token, permit.permitted.amount));
+        bytes32 permissions =
+            keccak256(abi.encode(PERMISSIONS, permit.permitted.token, permit.permitted.amount));
         bytes32 structHash = keccak256(
             abi.encode(
                 keccak256(abi.encodePacked(STUB, witnessType)),
