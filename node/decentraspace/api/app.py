@@ -1,20 +1,16 @@
-"""The HTTP API as one application: routes, identity, problems, request ids, metrics, plugins' endpoints."""
+"""The HTTP API as one application: its endpoints and those of plugins, request ids, metrics, upkeep."""
 
 from __future__ import annotations
 
-import errno
-import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import structlog
 import trio
 from quart import Response, g, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
 from decentraspace.api import (
     auth,
@@ -24,32 +20,22 @@ from decentraspace.api import (
     metrics,
     names,
     network,
-    openapi,
+    problems,
     reports,
     resumable,
     storage,
     system,
     takedowns,
+    views,
 )
 from decentraspace.api.allowance import Allowances
-from decentraspace.api.body import Body, Connection, Request
+from decentraspace.api.body import Connection, Request
 from decentraspace.api.kept import KeptUploads
 from decentraspace.api.leaving import table as leaving_table
-from decentraspace.api.routing import Call, Endpoint, Reply, RouteTable, encode, refuse_limited
-from decentraspace.api.schemas import dump, parse, parse_query
+from decentraspace.api.routing import Endpoint, RouteTable
 from decentraspace.api.services import NodeServices
-from decentraspace.api.state import Answer, State
-from decentraspace.errors import (
-    BadInput,
-    DecentraSpaceError,
-    Forbidden,
-    QuotaExceeded,
-    Unauthorized,
-    UnsupportedMedia,
-)
-from decentraspace.identity.ethereum import checksum_address
-from decentraspace.plugins import MountedRoute
-from decentraspace.routes import HttpRequest
+from decentraspace.api.state import State
+from decentraspace.errors import DecentraSpaceError
 
 log = structlog.get_logger(__name__)
 
@@ -67,13 +53,10 @@ GROUPS = (
     names.table,
     system.table,
 )
-_RETRY_AFTER = 30  # seconds, of what does not know better
-_PLUGIN_BODY = 1024 * 1024  # bytes
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DRAIN_MOST, _DRAIN_SECONDS = 256 * 1024 * 1024, 10.0
-_BRACKETS_MOST = 500  # in a JSON body; no endpoint takes more than a few
 _THREADS, _FREE_THREADS = 16, 12  # uploads at work at once, and those of the free tier among them
 _CORS = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Upload-Offset, "
@@ -81,11 +64,6 @@ _CORS = {
     "Access-Control-Max-Age": "86400",
 }
 _EXPOSED = "Location, Upload-Offset, Upload-Complete, Upload-Length, X-Request-Id, Retry-After"
-_TITLES = {
-    400: "The request is not valid",
-    404: "There is no such endpoint",
-    405: "This method is not for this endpoint",
-}
 
 
 class Shared:
@@ -133,7 +111,7 @@ def create_app(node: NodeServices) -> QuartTrio:
         app.add_url_rule(
             endpoint.rule,
             f"{endpoint.method} {endpoint.rule}",
-            _view(endpoint, node, state, shared),
+            views.of_endpoint(endpoint, node, state, shared),
             methods=[endpoint.method],
             provide_automatic_options=False,
         )
@@ -147,9 +125,7 @@ def create_app(node: NodeServices) -> QuartTrio:
             rule.methods.discard("HEAD")
     for path, found in paths.items():
         _add_options(app, path, (e.method for e in found))
-    app.register_error_handler(DecentraSpaceError, _problem)
-    app.register_error_handler(HTTPException, _http_problem)
-    app.register_error_handler(Exception, _bug)
+    problems.register(app)
 
     @app.before_request
     async def begin() -> None:
@@ -163,7 +139,7 @@ def create_app(node: NodeServices) -> QuartTrio:
         # Errors before routing (a wrong path) come here without `begin`'s values only if `begin` failed.
         seconds = time.monotonic() - g.get("began", time.monotonic())
         rule = request.url_rule.rule if request.url_rule else "other"
-        shared.metrics.observe(rule, request.method, response.status_code, seconds, _body().received)
+        shared.metrics.observe(rule, request.method, response.status_code, seconds, views.body().received)
         response.headers["X-Request-Id"] = g.get("request_id", "")
         response.headers["Access-Control-Allow-Origin"] = "*"  # no cookies here: a token is sent knowingly
         response.headers["Access-Control-Expose-Headers"] = _EXPOSED
@@ -177,11 +153,11 @@ def create_app(node: NodeServices) -> QuartTrio:
                 path=request.path,
                 status=response.status_code,
                 ms=round(seconds * 1000, 1),
-                bytes=_body().received,
+                bytes=views.body().received,
             )
         structlog.contextvars.unbind_contextvars("request")
         # Also what an endpoint did not ask for: answered before it has arrived, the connection would end.
-        if not _body().ended and not await _body().drain(_DRAIN_MOST, _DRAIN_SECONDS):
+        if not views.body().ended and not await views.body().drain(_DRAIN_MOST, _DRAIN_SECONDS):
             response.headers["Connection"] = "close"
         return response
 
@@ -200,13 +176,13 @@ def create_app(node: NodeServices) -> QuartTrio:
         app.nursery.start_soon(keep_up)
         for mounted in await node.plugins.routes(paths):
             route = mounted.route
-            view = _plugin_view(node, mounted)
+            view = views.of_plugin(node, mounted)
             name = f"plugin {mounted.plugin} {route.path}"
             app.add_url_rule(
                 route.path, name, view, methods=list(route.methods), provide_automatic_options=False
             )
             _add_options(app, route.path, route.methods)
-            shared.endpoints += _described(mounted)
+            shared.endpoints += views.described(mounted)
 
     @app.after_serving
     async def unmount() -> None:
@@ -229,130 +205,6 @@ async def _expire_uploads(node: NodeServices, shared: Shared) -> None:
         await trio.sleep(node.config.storage.gc_interval)
 
 
-def _body() -> Body:
-    body: Any = request.body
-    return body  # type: ignore[no-any-return]
-
-
-def _view(
-    endpoint: Endpoint, node: NodeServices, state: State, shared: Shared
-) -> Callable[..., Awaitable[Response]]:
-    async def view(**params: str) -> Response:
-        session, token = None, ""
-        if endpoint.login:
-            session, token = await _identify(node, optional=endpoint.login == "optional")
-        if not endpoint.narrow:
-            refuse_limited(session)
-        if endpoint.admin and (session is None or not node.is_admin(session.owner)):
-            who = f"You are {checksum_address(session.owner)}. " if session is not None else ""
-            raise Forbidden(
-                "Only administrators of this node may do this",
-                hint=f"{who}Its operator names wallets in node.operator and node.admins, and restarts it.",
-            )
-        media = (request.mimetype or "").lower()
-        call = Call(
-            node=node,
-            state=state,
-            shared=shared,
-            method=request.method,
-            path=request.path,
-            headers=dict(request.headers.items()),
-            media=media,
-            content_type=request.headers.get("Content-Type", ""),
-            stream=_body(),
-            raw_query=request.args,
-            session=session,
-            token=token,
-            params=params,
-        )
-        call.query = _query(endpoint)
-        raw = b""
-        if endpoint.json is not None and (media == "application/json" or not endpoint.streams):
-            raw = await _body().read(endpoint.json_most)
-            call.body = parse(endpoint.json, _json(raw, media))
-        elif endpoint.streams and media not in endpoint.streams and resumable.PARTIAL in endpoint.streams:
-            raise UnsupportedMedia(f"Send {' or '.join(endpoint.streams)}")
-        key = request.headers.get("Idempotency-Key")
-        if key is None or not endpoint.replay:
-            return _respond(await endpoint.handler(call))
-        return await _once(endpoint, call, key, raw)
-
-    return view
-
-
-async def _identify(node: NodeServices, *, optional: bool) -> tuple[Any, str]:
-    """(session, token). Unauthorized for a token that is not valid, and without one unless `optional`."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    token = token.strip()
-    if not scheme:
-        if optional:
-            return None, ""
-        raise Unauthorized("A wallet must be logged in", hint="POST /auth/login/, or `decentraspace login`.")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized("The Authorization header must be: Bearer TOKEN")
-    return await trio.to_thread.run_sync(node.sessions.authenticate, token), token
-
-
-def _query(endpoint: Endpoint) -> Any:
-    values = request.args.to_dict(flat=False)
-    for name, given in values.items():
-        if len(given) > 1:
-            raise BadInput(f"?{name[:80]}= is given twice")
-    if endpoint.query is None:
-        return None  # unknown parameters are ignored where there are none, as links carry them along
-    return parse_query(endpoint.query, {name: given[0] for name, given in values.items()})
-
-
-def _json(raw: bytes, media: str) -> Any:
-    if media != "application/json":
-        raise UnsupportedMedia("Send application/json")
-    if raw.count(b"[") + raw.count(b"{") > _BRACKETS_MOST:
-        # Libraries raise Python's recursion limit, and then deep nesting ends the process.
-        raise BadInput("The body is nested too deeply, or has too many parts")
-    try:
-        return json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"The body is not JSON: {str(error)[:200]}") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-async def _once(endpoint: Endpoint, call: Call, key: str, raw: bytes) -> Response:
-    """Answer as the first time when the key was seen. Only successes are kept, a failure is tried again."""
-    owner = call.session.owner if call.session else b""
-    what = f"{endpoint.method} {endpoint.path}\0{request.query_string.decode('latin-1')}\0".encode() + raw
-    known = await trio.to_thread.run_sync(call.state.begin, owner, key, what)
-    if known is not None:
-        response = Response(known.body, known.status, content_type="application/json")
-        if known.location:
-            response.headers["Location"] = known.location
-        response.headers["Idempotent-Replayed"] = "true"
-        return response
-    answer = None
-    try:
-        response = _respond(await endpoint.handler(call))
-        body = bytes(await response.get_data(as_text=False))
-        answer = Answer(response.status_code, response.headers.get("Location", ""), body)
-        return response
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(call.state.finish, owner, key, answer)
-
-
-def _respond(value: Any) -> Response:
-    if isinstance(value, Response):
-        return value
-    reply = value if isinstance(value, Reply) else Reply(value)
-    if reply.value is None:
-        return Response(b"", reply.status, dict(reply.headers))
-    if isinstance(reply.value, bytes):
-        return Response(reply.value, reply.status, dict(reply.headers))
-    body = encode(dump(reply.value))
-    return Response(body, reply.status, dict(reply.headers), content_type="application/json")
-
-
 def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
     allowed = set(methods) | {"OPTIONS"}
     if "GET" in allowed:
@@ -363,91 +215,3 @@ def _add_options(app: QuartTrio, path: str, methods: Iterable[str]) -> None:
         return Response(b"", 204, {"Allow": listed, "Access-Control-Allow-Methods": listed, **_CORS})
 
     app.add_url_rule(path, f"OPTIONS {path}", view, methods=["OPTIONS"], provide_automatic_options=False)
-
-
-def _described(mounted: MountedRoute) -> list[Endpoint]:
-    """A plugin's route for the documentation; `_plugin_view` answers it."""
-
-    async def elsewhere(_: Call) -> None:
-        raise NotImplementedError
-
-    route, by = mounted.route, f"Added by the plugin `{mounted.plugin}`."
-    summary = route.summary.rstrip(".") or f"Of the plugin {mounted.plugin}"
-    login: bool | str = True if route.login else "optional"
-    return [
-        Endpoint(method, route.path, elsewhere, summary, "plugins", doc=by, login=login)
-        for method in route.methods
-    ]
-
-
-def _plugin_view(node: NodeServices, mounted: MountedRoute) -> Callable[[], Awaitable[Response]]:
-    async def view() -> Response:
-        session, _ = await _identify(node, optional=not mounted.route.login)
-        refuse_limited(session)  # plugins are told of the wallet alone, not of limits
-        asked = HttpRequest(
-            request.method,
-            request.path,
-            {k.lower(): v for k, v in request.args.items()},
-            {k.lower(): v for k, v in request.headers.items() if k.lower() != "authorization"},
-            await _body().read(_PLUGIN_BODY),
-            checksum_address(session.owner) if session else None,
-        )
-        answer = await node.plugins.serve(mounted, asked)
-        return Response(answer.body, answer.status, dict(answer.headers))
-
-    return view
-
-
-# -- problems
-
-
-def _document(document: dict[str, Any]) -> Response:
-    document = {**document, "instance": f"urn:decentraspace:request:{g.get('request_id', '')}"}
-    response = Response(encode(document), document["status"], content_type="application/problem+json")
-    if document["status"] == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if document["status"] in (429, 503):
-        response.headers["Retry-After"] = str(document.get("retry_after", _RETRY_AFTER))
-    return response
-
-
-async def _problem(error: DecentraSpaceError) -> Response:
-    if error.status >= 500:
-        log.error("request_failed", path=request.path, reason=str(error))
-    return _document(error.problem())
-
-
-async def _http_problem(error: HTTPException) -> Response:
-    status = error.code or 500
-    if 300 <= status < 400:
-        return error.get_response()  # type: ignore[return-value]  # a redirect to the path with its slash
-    response = _document(
-        {
-            "type": "about:blank",
-            "title": _TITLES.get(status, error.name),
-            "status": status,
-            "hint": "The endpoints are listed at /docs.",
-        }
-    )
-    if status == 405 and getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))  # type: ignore[attr-defined]
-    return response
-
-
-async def _bug(error: Exception) -> Response:
-    """What nobody expected: the log has it, the client a number to ask for."""
-    expected: BaseException | None = error
-    if isinstance(error, ExceptionGroup):
-        # A nursery of a handler failed; the expected failure inside is the answer.
-        expected = error.subgroup((DecentraSpaceError, OSError))
-        while isinstance(expected, ExceptionGroup):
-            expected = expected.exceptions[0]
-    if isinstance(expected, OSError) and expected.errno in (errno.ENOSPC, errno.EDQUOT):
-        expected = QuotaExceeded("There is no room on the node's disk", hint="Try again later.")
-    if isinstance(expected, DecentraSpaceError):
-        return await _problem(expected)
-    log.error("request_broken", path=request.path, exc_info=error)
-    return _document(DecentraSpaceError("The operator's log says more, under this request's id.").problem())
-
-
-__all__ = ["create_app", "endpoints", "openapi"]
