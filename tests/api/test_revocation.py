@@ -144,3 +144,46 @@ async def test_a_key_that_published_without_logging_in_here(
         "/auth/revoke/", json={"record": base64.b64encode(older).decode()}, headers=person.headers
     )
     assert (refused.status_code, slug(refused)) == (409, "revocation-too-old")
+
+
+async def test_one_sees_which_revocations_stand(
+    client: httpx.AsyncClient, node: SmallNode, person: Person
+) -> None:
+    now = int(time.time())
+    first, second, third = (
+        make_session(person.wallet, node.rules, issued_at=now - age) for age in (50, 40, 30)
+    )
+    blog = person.site_id("blog")
+
+    def did(session: Any) -> str:
+        return didkey.encode(session[0].public_key().public_bytes_raw())
+
+    def add(signer: Any, key: Any, **more: Any) -> None:
+        record = make_revocation(person.wallet, signer, key[0], node.rules, **more)
+        node.records.add(take(record, node.key), now=int(time.time()))
+
+    async def listed(**query: Any) -> Any:
+        answer = await client.get("/auth/revocations/", params=query, headers=person.headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    assert await listed() == {"revocations": [], "next": None}
+    add(second, first)
+    add(third, first, site=blog, after=2)
+    found = await listed()
+    assert [(r["key"], r["signer"], r["site"], r["after"]) for r in found["revocations"]] == [
+        (did(first), did(third), blog, 2),
+        (did(first), did(second), None, 0),
+    ]
+    page = await listed(limit=1)
+    assert page["revocations"] == found["revocations"][:1]
+    last = await listed(limit=1, cursor=page["next"])
+    assert (last["revocations"], last["next"]) == (found["revocations"][1:], None)
+    add(third, second)
+    assert {(r["key"], r["site"]) for r in (await listed())["revocations"]} == {
+        (did(second), None),
+        (did(first), blog),
+    }, "the one that the second had signed has fallen"
+    for cursor in ("x", "-1", "9" * 17):
+        answer = await client.get("/auth/revocations/", params={"cursor": cursor}, headers=person.headers)
+        assert answer.status_code == 400

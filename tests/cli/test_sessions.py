@@ -16,6 +16,7 @@ import pytest
 from eth_account import Account
 
 from decentraspace.cli.sites import still_shown
+from decentraspace.identity import didkey
 from decentraspace.records.schema import site_id
 from tests.cli.conftest import KEY, WALLET, Result, ServedNode
 from tests.cli.test_publishing import words
@@ -238,3 +239,37 @@ def test_a_site_keeps_showing_what_other_keys_had_signed(run: Run, logged_in: Se
     [kept] = done.json["sites"]
     assert (kept["label"], kept["root"], kept["published"]) == ("my-site", newest["root"], True)
     assert run("status", "my-site", "--json").json["root"] == newest["root"]
+
+
+def newer_login(run: Run, node: ServedNode) -> None:
+    """One that is newer than all before: they are dated to the second."""
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.02)
+    login(run, node)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_a_revoked_key_had_revoked_stays_so_unless_told_otherwise(
+    run: Run, logged_in: ServedNode, site: Path, restored: bool
+) -> None:
+    assert run("deploy", site, "--json").code == 0
+    first = run("status", "my-site", "--json").json["history"][0]["key"]
+    newer_login(run, logged_in)
+    (site / "index.html").write_text("<h1>by the second key</h1>")
+    assert run("deploy", site, "--json").code == 0
+    assert run("revoke", first).code == 0
+    second = run("status", "my-site", "--json").json["history"][0]["key"]
+    assert second != first
+    newer_login(run, logged_in)
+    done = run("revoke", second, "--json", *(["--restore"] if restored else []))
+    assert done.code == 0, done.err
+    again = [] if restored else [{"key": first, "site": None, "after": 0}]
+    assert done.json["renewed"] == again
+    raw = [key for key in (first, second) if is_revoked(logged_in, key)]
+    assert raw == ([second] if restored else [first, second])
+
+
+def is_revoked(node: ServedNode, key: str) -> bool:
+    owner = bytes.fromhex(WALLET[2:])
+    return node.node.records.is_revoked(owner, didkey.decode(key), 0)

@@ -254,6 +254,61 @@ async def revoke(call: Call) -> Reply:
     return Reply(None, 204)
 
 
+@dataclass(frozen=True)
+class RevocationsQuery:
+    limit: int = attr("Revocations to list at most.", 100, least=1, most=1000)
+    cursor: str = attr("From `next` of the page before.", "", most=16)
+
+
+@dataclass(frozen=True)
+class StandingRevocation:
+    key: str = attr("The session key that was revoked.", example="did:key:z6Mk…")
+    signer: str = attr("The session key that said so. When that one is revoked in turn, this falls.")
+    delegated: datetime = attr(
+        "When the wallet's delegation to the signer was issued: of keys from before then."
+    )
+    site: str | None = attr("Site id of the one site it is for; null for all.")
+    after: int = attr("The last version that is spared.")
+
+
+@dataclass(frozen=True)
+class RevocationsAnswer:
+    revocations: list[StandingRevocation] = attr("Newest first.")
+    next: str | None = attr("`cursor` of the next page; null after the last.")
+
+
+@table.add(
+    "GET",
+    "/auth/revocations/",
+    tag="auth",
+    login=True,
+    query=RevocationsQuery,
+    answers={200: RevocationsAnswer},
+    problems=(BadInput, Unauthorized),
+)
+async def revocations(call: Call) -> RevocationsAnswer:
+    """The revocations of one's own that stand
+
+    Without those that were overruled, because their signer was revoked, and those that another makes
+    superfluous.
+    """
+    query: RevocationsQuery = call.query
+    if query.cursor and not query.cursor.isdecimal():
+        raise BadInput("cursor is not from `next` of a page before")
+    found = await trio.to_thread.run_sync(call.node.records.revocations, call.owner)
+    start = int(query.cursor or 0)
+    end = start + query.limit
+    return RevocationsAnswer(
+        [
+            StandingRevocation(
+                didkey.encode(r.key), didkey.encode(r.signer), time(r.issued_at), r.site, r.after
+            )
+            for r in found[start:end]
+        ],
+        str(end) if len(found) > end else None,
+    )
+
+
 def decode_base64(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)

@@ -13,6 +13,7 @@ from decentraspace.errors import BadInput, Conflict, DecentraSpaceError
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api, Saved
+    from decentraspace.records.schema import Revocation
 
 
 @click.command()
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Keep versions up to this one (with --site).",
 )
+@click.option(
+    "--restore", is_flag=True, help="Let what KEY itself had revoked stand again: it was in a thief's hands."
+)
 @click.option("--node", help="URL of a node's API (default: where you logged in).")
 @json_option
-def revoke(key: str, label: str | None, after: int, node: str | None, as_json: bool) -> None:
+def revoke(key: str, label: str | None, after: int, restore: bool, node: str | None, as_json: bool) -> None:
     """Take back what session KEY (did:key:…) may do. Log in anew first: only a newer login can.
 
     What it signed becomes void, and so do later versions that build on that. Each site that this touches is
     published again with the newest content that another of your keys had signed. `decentraspace status SITE`
-    shows which key signed which version.
+    shows which key signed which version. Keys that KEY had revoked stay revoked: the present login says so again
+    before, unless --restore.
 
     \b
     Examples:
@@ -62,13 +67,53 @@ def revoke(key: str, label: str | None, after: int, node: str | None, as_json: b
     record = sign_revocation(revocation, saved.session_key, saved.delegation, saved)
     with client.Api(node or saved.node, saved) as api:
         touched = _touched(api, key) if label is None else []
+        # Before: if it is broken off in between, nothing has been lifted, and repeating it does the rest.
+        renewed = [] if restore else _renew(api, saved, revocation)
         answer = dict(api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()}))
+        answer["renewed"] = renewed
         answer["sites"] = [_keep(api, saved, head, shown) for head, shown in touched]
     lines = [f"{key} is revoked."]
+    lines += [f"  {other['key']} stays revoked." for other in renewed]
     lines += [f"  {site['text']}" for site in answer["sites"]]
     if label is not None:
         lines.append(f"Look at it with `decentraspace status {label}`.")
     emit(answer, "\n".join(lines), as_json)
+
+
+def _renew(api: Api, saved: Saved, revocation: Revocation) -> list[dict[str, Any]]:
+    """Have the present login say again what falls with the key: `key`, `site` (None: all) and `after` of each."""
+    from dataclasses import replace
+
+    from decentraspace.identity import didkey
+    from decentraspace.records.signing import sign_revocation
+
+    renewed = []
+    for found in _revoked_by(api, didkey.encode(revocation.key)):
+        if found["key"] == saved.did or revocation.site not in (None, found["site"] or revocation.site):
+            continue
+        # For one site the key's signature falls for that site only.
+        site = found["site"] or revocation.site
+        again = replace(revocation, key=didkey.decode(found["key"]), site=site, after=found["after"])
+        record = sign_revocation(again, saved.session_key, saved.delegation, saved)
+        try:
+            api.post("/auth/revoke/", {"record": base64.b64encode(record).decode()})
+        except Conflict as error:
+            if error.problem_slug != "revocation-too-old":
+                raise
+            continue  # the wallet has delegated to it anew since
+        renewed.append({"key": found["key"], "site": site, "after": found["after"]})
+    return renewed
+
+
+def _revoked_by(api: Api, key: str) -> list[dict[str, Any]]:
+    """Standing revocations that the key has signed."""
+    found = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = api.get("/auth/revocations/", **({"cursor": cursor} if cursor else {}))
+        found += [one for one in page["revocations"] if one["signer"] == key]
+        cursor = page["next"]
+    return found
 
 
 def _touched(api: Api, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:

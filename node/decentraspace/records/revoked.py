@@ -6,7 +6,9 @@ import sqlite3
 from contextlib import AbstractContextManager
 from typing import Any
 
+from decentraspace.database import reading
 from decentraspace.records.chains import standing_against
+from decentraspace.records.state import Revoked, standing
 
 _REMEMBERED = 10_000  # keys
 _NEVER = -1
@@ -38,6 +40,20 @@ class RevokedKeys:
                     self._newest.clear()
                 self._newest[where] = newest
         return newest > issued_at
+
+    def standing(self, owner: bytes) -> list[Revoked]:
+        """All revocations of an owner that stand, newest first: each for the site it names, or for all. Those that
+        another makes superfluous are left out."""
+        with self._lock, reading():
+            rows = self._db.execute(
+                "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ?", (owner,)
+            ).fetchall()
+        known = {Revoked(*row) for row in rows}
+        found: set[Revoked] = set()
+        for site in {revoked.site for revoked in known}:
+            for against in standing(known, site or "").values():
+                found.update(revoked for revoked in against if revoked.site == site)
+        return sorted(found, key=lambda r: (-r.issued_at, r.key, r.site or "", r.after))
 
     def forget(self) -> None:
         """To be called in the transaction that stores a revocation."""

@@ -96,7 +96,7 @@ class RecordStore(Questions):
         self._settler = chains.Settler(self._db)  # of the transaction under way
         self._sponsors = Sponsors(self._db, config or RecordsConfig())
         self._revoked = RevokedKeys(self._db, self._lock)
-        self.is_revoked = self._revoked.is_revoked
+        self.is_revoked, self.revocations = self._revoked.is_revoked, self._revoked.standing
 
     def close(self) -> None:
         with self._lock:
