@@ -37,6 +37,9 @@ class Kubo:
         assert done.returncode == 0, f"ipfs {' '.join(map(str, arguments))}: {done.stderr.decode()}"
         return done.stdout
 
+    async def peer_id(self) -> str:
+        return str(json.loads(await self.run("id"))["ID"])
+
     async def address(self) -> str:
         """Its libp2p address on loopback, ending in /p2p/PEERID."""
         answer: dict[str, Any] = json.loads(await self.run("id"))
@@ -45,10 +48,16 @@ class Kubo:
 
 @asynccontextmanager
 async def kubo(
-    folder: Path, routers: Sequence[str] = (), publishers: Sequence[str] = (), *, dht: bool = False
+    folder: Path,
+    routers: Sequence[str] = (),
+    publishers: Sequence[str] = (),
+    *,
+    dht: bool = False,
+    at: str = "",
 ) -> AsyncIterator[Kubo]:
     """A daemon that is ready. `routers`: base URLs whom it asks for providers; `dht`: it is a server of the
-    DHT, that of a local network on loopback, too; else it asks nobody.
+    DHT, that of a local network on loopback, too; else it asks nobody. `at`: an IP address other than
+    loopback, where it listens on port 4001 and tries for others whether they can be reached.
     `publishers`: whom it tells what its names stand for. Skips the test where there is no Kubo."""
     ipfs = find_kubo()
     require_real("Kubo (tests/interop/build_kubo.sh)", ipfs)
@@ -60,6 +69,9 @@ async def kubo(
     await made.run("config", "--json", "Routing.DelegatedRouters", json.dumps(list(routers)))
     await made.run("config", "--json", "Ipns.DelegatedPublishers", json.dumps(list(publishers)))
     await made.run("config", "--json", "Provide.Enabled", json.dumps(dht))
+    if at:
+        await made.run("config", "--json", "Addresses.Swarm", json.dumps([f"/ip4/{at}/tcp/4001"]))
+        await made.run("config", "AutoNAT.ServiceMode", "enabled")
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([ipfs, "daemon"], env=made.environment, stdout=output, stderr=output)

@@ -80,13 +80,9 @@ class Reachability:
             speaking = [p for p in host.get_connected_peers() if PROTOCOL in protocols(host, p)]
             # Who has not said anything yet comes first.
             chosen = sorted(random.sample(speaking, len(speaking)), key=lambda p: p in self._answers)
-            for peer in chosen[:_ASKED_MOST]:
-                answer = await self._ask(host, peer)
-                if answer is not None:
-                    self._answers[peer] = answer
-                    self._answers.move_to_end(peer)
-                    if len(self._answers) > _ANSWERS_MOST:
-                        self._answers.popitem(last=False)
+            async with trio.open_nursery() as nursery:
+                for peer in chosen[:_ASKED_MOST]:
+                    nursery.start_soon(self._ask, host, peer)
             if self.verdict != before:
                 before = self.verdict
                 say = log.warning if before == "no" else log.info
@@ -94,7 +90,15 @@ class Reachability:
             await trio.sleep(delay)
             delay = min(delay * 2, _EVERY)
 
-    async def _ask(self, host: Any, peer: ID) -> bool | None:
+    async def _ask(self, host: Any, peer: ID) -> None:
+        answer = await self._answer(host, peer)
+        if answer is not None:
+            self._answers[peer] = answer
+            self._answers.move_to_end(peer)
+            if len(self._answers) > _ANSWERS_MOST:
+                self._answers.popitem(last=False)
+
+    async def _answer(self, host: Any, peer: ID) -> bool | None:
         """None where it does not say."""
         message = Message(type=Message.DIAL)
         message.dial.peer.id = self._own.to_bytes()

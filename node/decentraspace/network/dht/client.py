@@ -231,8 +231,9 @@ class Dht:
         idle = [peer for peer in visit.opened if peer not in visit.busy]
         for peer in idle[: max(0, len(visit.opened) + 1 - self._most)]:  # the first are the farthest
             await self._close(peer, visit)
-        visit.opened[server.id] = None
-        self._kept.add(str(server.id))
+        if str(server.id) not in self._kept:  # else it is to stay: the operator has named it
+            visit.opened[server.id] = None
+            self._kept.add(str(server.id))
         await self.connect(server)
 
     async def connect(self, peer: Known) -> None:
