@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 
+from decentraspace.carrying_on import carrying_on
 from decentraspace.challenges import Challenges
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
@@ -106,7 +106,7 @@ class Copies:
             for site, (due, delay) in list(self._witnesses.items()):
                 if 0.0 < due <= now:
                     self._witnesses[site] = (0.0, delay)
-                    with _carrying_on("receipts_not_renewed"):
+                    with carrying_on(log, "receipts_not_renewed"):
                         for channel in await trio.to_thread.run_sync(self.records.channels, site):
                             self.enqueue(site, channel)
 
@@ -114,7 +114,7 @@ class Copies:
         """Now and then look which sites this node should have and lacks, and which it may let go."""
         while True:
             await trio.sleep(self.config.hosting.check_every * random.uniform(0.75, 1.25))  # noqa: S311
-            with _carrying_on("shares_not_looked_at"):
+            with carrying_on(log, "shares_not_looked_at"):
                 await self.look()
                 await self.verify()
 
@@ -130,7 +130,7 @@ class Copies:
             for head in wanted:
                 self.enqueue(head.site_id, head.channel)
             for head in spare:
-                with _carrying_on("site_not_let_go"):
+                with carrying_on(log, "site_not_let_go"):
                     await self._let_go(head)
             after = heads[-1].site_id
 
@@ -198,7 +198,7 @@ class Copies:
     async def _sort(self) -> None:
         """Into the lanes, by the node that took the newest version."""
         async for channel in self._incoming:
-            with _carrying_on("site_not_followed"):
+            with carrying_on(log, "site_not_followed"):
                 found = await trio.to_thread.run_sync(self._head_and_sponsor, channel)
                 if found is None:
                     self._queued.discard(channel)
@@ -223,7 +223,7 @@ class Copies:
             self._queued.discard(channel)
             try:
                 # One site's trouble must not end the copying of all.
-                with _carrying_on("copy_error"):
+                with carrying_on(log, "copy_error"):
                     await self._attempt(channel, deadline)
             finally:
                 lane.done(sponsor)
@@ -297,14 +297,3 @@ class Copies:
                 await self._emit("storage_fetch", cid=cids.to_text(root), max_bytes=max_bytes)
             if await trio.to_thread.run_sync(self.blocks.missing, root, 1):
                 raise
-
-
-@contextmanager
-def _carrying_on(event: str) -> Iterator[None]:
-    """What goes wrong once, as on a full disk, must not end what is done now and then for ever."""
-    try:
-        yield
-    except DecentraSpaceError as error:
-        log.error(event, reason=str(error))
-    except Exception:
-        log.exception(event)

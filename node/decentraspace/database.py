@@ -12,6 +12,7 @@ no room, Unavailable for the rest. Whatever else SQLite raises is a bug, and is 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,30 @@ def reading() -> Iterator[None]:
             raise
         kind, what, hint = trouble
         raise kind(what, hint=hint) from error
+
+
+class Database:
+    """A connection and the lock that every thread takes before it. Blocking, call it in a thread."""
+
+    def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
+        self._lock = threading.Lock()
+        self._db = open_database(path, migrations)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The database, alone, in a transaction. QuotaExceeded, Unavailable."""
+        with self._lock, transaction(self._db):
+            yield self._db
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """The database, alone, without writing. QuotaExceeded, Unavailable."""
+        with self._lock, reading():
+            yield self._db
 
 
 def _migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from decentraspace.database import open_database, reading, transaction
+from decentraspace.database import Database
 from decentraspace.errors import BadInput, Conflict, TooMany, Unprocessable
 
 KEPT = 86400  # seconds an answer is repeated for its key
@@ -56,23 +52,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class State:
+class State(Database):
     """SQLite behind one lock; blocking, call it in a thread."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
+        super().__init__(path, MIGRATIONS)
         self._boot = secrets.token_hex(8)
-        self._db = open_database(path, MIGRATIONS)
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """The database, alone, in a transaction. QuotaExceeded, Unavailable."""
-        with self._lock, transaction(self._db):
-            yield self._db
 
     # -- idempotency keys
 
@@ -86,7 +71,7 @@ class State:
             raise BadInput(f"Idempotency-Key must be 1 to {_KEY_MOST} printable ASCII characters")
         now = int(time.time()) if now is None else now
         digest = hashlib.sha256(request).digest()
-        with self._lock, transaction(self._db):
+        with self.writing():
             self._db.execute("DELETE FROM answers WHERE created < ?", (now - KEPT,))
             row = self._db.execute(
                 "SELECT request, boot, status, location, body FROM answers WHERE owner = ? AND key = ?",
@@ -113,7 +98,7 @@ class State:
 
     def finish(self, owner: bytes, key: str, answer: Answer | None) -> None:
         """Keep the answer; None gives the key free, for a request that may be tried again."""
-        with self._lock, transaction(self._db):
+        with self.writing():
             if answer is None or len(answer.body) > _ANSWER_MOST:
                 self._db.execute("DELETE FROM answers WHERE owner = ? AND key = ?", (owner, key))
             else:
@@ -127,7 +112,7 @@ class State:
     def uploaded(self, owner: bytes, window: float, now: float | None = None) -> int:
         """Bytes that `owner` uploaded in the last `window` seconds."""
         since = int(((time.time() if now is None else now) - window) // 60)
-        with self._lock, reading():
+        with self.looking():
             row = self._db.execute(
                 "SELECT COALESCE(SUM(bytes), 0) FROM uploaded WHERE owner = ? AND minute >= ?", (owner, since)
             ).fetchone()
@@ -135,7 +120,7 @@ class State:
 
     def count_upload(self, owner: bytes, size: int, window: float, now: float | None = None) -> None:
         minute = int((time.time() if now is None else now) // 60)
-        with self._lock, transaction(self._db):
+        with self.writing():
             self._db.execute("DELETE FROM uploaded WHERE minute < ?", (minute - int(window // 60) - 1,))
             self._db.execute(
                 "INSERT INTO uploaded VALUES (?, ?, ?) "

@@ -30,17 +30,11 @@ def sites(node: str | None, as_json: bool) -> None:
       decentraspace sites --json
     """
     from decentraspace.cli import client
+    from decentraspace.cli.deploy import all_sites
 
     saved = client.load()
     with client.Api(node or saved.node, saved) as api:
-        found: list[dict[str, Any]] = []
-        cursor = ""
-        while True:
-            page = api.get("/hosting/status/", cursor=cursor)
-            found += page["sites"]
-            cursor = page["next"]
-            if not cursor:
-                break
+        found = all_sites(api)
     rows = [
         (
             s["label"],

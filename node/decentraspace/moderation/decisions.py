@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from decentraspace.content.denylist import DOUBLE, EXACT, NAMES, STATUSES
-from decentraspace.database import open_database, reading, transaction
+from decentraspace.database import Database
 from decentraspace.errors import BadInput, NotFound, QuotaExceeded
 from decentraspace.identity.keys import NodeKey
 from decentraspace.moderation import takedowns, targets
@@ -69,28 +66,12 @@ class Made(NamedTuple):
     before: Decision | None
 
 
-class Decisions:
+class Decisions(Database):
     """Blocking and thread-safe."""
 
     def __init__(self, path: Path, key: NodeKey) -> None:
         self._key = key
-        self._lock = threading.Lock()
-        self._db = open_database(path, MIGRATIONS)
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """The database, alone, in a transaction. QuotaExceeded, Unavailable."""
-        with self._lock, transaction(self._db):
-            yield self._db
-
-    @contextmanager
-    def looking(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, reading():
-            yield self._db
+        super().__init__(path, MIGRATIONS)
 
     # -- decisions
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 import trio
 
+from decentraspace.carrying_on import carrying_on
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content import denied
@@ -63,13 +63,13 @@ class Moderation:
 
     async def load(self) -> None:
         """Read the lists that have changed. A list that cannot be read leaves what it said before in force."""
-        with _carrying_on("denylists_not_followed"):
+        with carrying_on(log, "denylists_not_followed"):
             async with self._lock:
                 await trio.to_thread.run_sync(self.lists.update)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow decisions and the lists' files until cancelled; started when pins follow them."""
-        with _carrying_on("rules_not_applied"):
+        with carrying_on(log, "rules_not_applied"):
             await self._apply()
         task_status.started()
         async with trio.open_nursery() as nursery:
@@ -77,7 +77,7 @@ class Moderation:
             while True:
                 await trio.sleep(_LOOK)
                 await self.load()
-                with _carrying_on("rules_not_applied"):
+                with carrying_on(log, "rules_not_applied"):
                     await self._apply()
 
     async def _apply(self) -> None:
@@ -93,7 +93,7 @@ class Moderation:
         """Once for every change, let go of what has a blocked block anywhere in it."""
         while True:
             generation = str(self.rules.state.generation).encode()
-            with _carrying_on("blocked_content_not_looked_for"):
+            with carrying_on(log, "blocked_content_not_looked_for"):
                 done = await trio.to_thread.run_sync(self.decisions.get_meta, "looked")
                 if done != generation and self.enforce is not None:
                     await self.enforce(True)
@@ -164,14 +164,3 @@ class Moderation:
     def _guard(self, cid: bytes, txn: Any) -> DecentraSpaceError | None:
         found = self.rules.find_block(cid, txn=txn)
         return found.error(f"Block {cids.to_text(cid)}") if found is not None else None
-
-
-@contextmanager
-def _carrying_on(event: str) -> Iterator[None]:
-    """What goes wrong once, as on a full disk, must not end what is done for ever."""
-    try:
-        yield
-    except DecentraSpaceError as error:
-        log.error(event, reason=str(error))
-    except Exception:
-        log.exception(event)
