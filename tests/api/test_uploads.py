@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from decentraspace.api import body as bodies
+from decentraspace.api import intake
 from decentraspace.content import car
 from decentraspace.content import cid as cids
 from decentraspace.content.importer import TreeBuilder
@@ -548,6 +549,47 @@ async def test_the_paid_tier_has_places_of_its_own(client: httpx.AsyncClient, no
         assert (await client.post(UPLOAD, **data)).status_code == 200
     for stream in streams:
         await stream.aclose()
+
+
+@pytest.mark.parametrize("tier", ["free", "paid"])
+async def test_a_whole_upload_of_the_free_tier_keeps_its_place_only_at_some_speed(
+    client: httpx.AsyncClient, person: Person, node: SmallNode, monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
+    """It comes fast enough not to be stalled, and far too slowly for others to wait for its end."""
+    monkeypatch.setattr(intake, "_FREE_FIRST", 0.5)
+    node.sessions.set_tier(person.address, tier, bytes(20))  # type: ignore[arg-type]
+    stream = await trio.open_tcp_stream("127.0.0.1", node.config.api.port)
+    head = (
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        f"Authorization: {person.headers['Authorization']}\r\nContent-Length: 50000000\r\n\r\n"
+    )
+    await stream.send_all(head.encode() + bytes(1_060_000))
+    answer, sent = b"", 0
+
+    async def trickle() -> None:
+        nonlocal sent
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await stream.send_all(bytes(500))
+                sent += 500
+                await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trickle)
+        if tier == "paid":
+            with trio.fail_after(30):
+                while sent < 30_000:  # three seconds: six times what the free tier has
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+            return
+        with trio.fail_after(30):
+            while b"}" not in answer:
+                answer += await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    await stream.aclose()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"less than 32.0 kB a second" in answer
+    assert b"Upload-Complete" in answer
 
 
 async def test_an_upload_that_is_blocked_is_neither_listed_nor_charged(

@@ -41,6 +41,9 @@ class Body:
         self._wanted = 1  # bytes that are worth waking the reader for
         self._complete = False
         self._credit = STALL  # seconds that the client may still be waited for, earned by bytes
+        self._demanded: tuple[float, float] | None = None  # bytes a second, seconds more
+        self._waited = 0.0  # seconds since that was demanded
+        self._came_before = 0  # bytes
         self._changed = trio.Event()
         self._room = trio.Event()
         self.received = 0
@@ -67,6 +70,17 @@ class Body:
             await self._room.wait()
 
     # -- the side of the handler
+
+    def demand(self, rate: float, seconds: float) -> None:
+        """From now on the client is waited for `seconds`, and one more for every `rate` bytes that come."""
+        self._demanded, self._waited, self._came_before = (rate, seconds), 0.0, self.received
+
+    def _left(self) -> float:
+        """Seconds for which the client may still be waited for."""
+        if self._demanded is None:
+            return self._credit
+        rate, seconds = self._demanded
+        return min(self._credit, seconds + (self.received - self._came_before) / rate - self._waited)
 
     async def take(self, worth: int = 1) -> list[bytes]:
         """All that has arrived since; waits for something, [] at the end. Stalled when too little comes.
@@ -104,11 +118,18 @@ class Body:
         """Wait; whether something came. Only time in which the client is waited for counts against it."""
         self._changed = trio.Event()
         began = trio.current_time()
-        with trio.move_on_after(max(0.0, min(patience, self._credit))) as scope:
+        with trio.move_on_after(max(0.0, min(patience, self._left()))) as scope:
             await self._changed.wait()
         self._credit -= trio.current_time() - began
-        if scope.cancelled_caught and self._credit <= 0.001:
-            raise Stalled(f"The body comes at less than {_SLOWEST} bytes a second")
+        self._waited += trio.current_time() - began
+        if scope.cancelled_caught and self._left() <= 0.001:
+            if self._credit <= 0.001 or self._demanded is None:
+                raise Stalled(f"The body comes at less than {_SLOWEST} bytes a second")
+            raise Stalled(
+                f"The upload comes at less than {size_of(int(self._demanded[0]))} a second, and keeps a place "
+                "that others wait for",
+                hint="Send it as one that can go on (`Upload-Complete: ?0`): those keep no place while they come.",
+            )
         return not scope.cancelled_caught
 
     @property

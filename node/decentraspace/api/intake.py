@@ -34,6 +34,9 @@ from decentraspace.errors import (
 T = TypeVar("T")
 
 _AT_ONCE, _AT_ONCE_FREE, AT_ONCE_EACH = 16, 12, 4  # uploads under way: in all, of the free tier, per wallet
+# A whole upload keeps its place until it ends, and the free tier has few: bytes a second that each must bring,
+# beyond the first seconds. Who is slower sends one that can go on, which takes its place when it is all here.
+_FREE_RATE, _FREE_FIRST = 32_000, 60.0
 PROBLEMS = (
     BadInput,
     Unauthorized,
@@ -75,6 +78,8 @@ async def turn(call: Call) -> AsyncIterator[None]:
         or sum(owner == call.owner for owner, _ in busy) >= AT_ONCE_EACH
     ):
         raise TooMany("Too many uploads at once", hint="Wait for one of them to end.", slug="busy")
+    if free:
+        call.stream.demand(_FREE_RATE, _FREE_FIRST)
     place = (call.owner, free)
     busy.append(place)
     try:
