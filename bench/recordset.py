@@ -5,17 +5,20 @@ python -m bench.recordset STORE [ADDRESS …]     asks on its input, answers wit
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.records.factory import RULES, make_session, make_site, make_wallet, take
 
 from decentraspace.config import NetworkConfig, RecordsConfig
@@ -51,22 +54,37 @@ def open_store(path: Path) -> RecordStore:
 
 
 class Peer:
-    """The process. Of two, the one whose key has the higher peer id begins exchanges."""
+    """The process. Of two, the one whose key has the higher peer id begins exchanges. `interval`: seconds
+    between them; `inside`: what to start it in."""
 
-    def __init__(self, path: Path, *bootstrap: str, key: NodeKey | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *bootstrap: str,
+        key: NodeKey | None = None,
+        listen: str = "/ip4/127.0.0.1/tcp/0",
+        interval: float = 3600.0,
+        inside: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self._log = path.with_suffix(".log").open("wb")
         secret = (key or NodeKey.generate()).private.private_bytes_raw().hex()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.recordset", str(path), *bootstrap],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self._write(secret)
-        self.address: str = self._read()["address"]
+        with inside or nullcontext():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bench.recordset", str(path), *bootstrap],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+            )
+        self._write(json.dumps({"key": secret, "listen": listen, "interval": interval}))
+
+    @cached_property
+    def address(self) -> str:
+        """Once it listens. To be asked for first."""
+        return str(self._read()["address"])
 
     def __enter__(self) -> Peer:
+        _ = self.address
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +93,9 @@ class Peer:
         self._log.close()
 
     def ask(self, what: str = "state") -> dict[str, Any]:
-        """`state`, or `exchange`: begin one now."""
+        """`state`; `exchange`: begin one now; `times`: when each record from peers was accepted (time.monotonic,
+        which all processes of a machine share), by CID; `publish ENVELOPE` (base64), which answers when that
+        began."""
         self._write(what)
         return self._read()
 
@@ -106,40 +126,54 @@ def processor_seconds(*peers: Peer) -> float:
     return used
 
 
-async def _serve(path: Path, bootstrap: Sequence[str], key: NodeKey) -> None:
+async def _serve(path: Path, bootstrap: Sequence[str], options: dict[str, Any]) -> None:
     import structlog
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     store = open_store(path)
-    accepted = 0
+    times: dict[str, float] = {}
 
     async def note(results: Sequence[AddResult]) -> None:
-        nonlocal accepted
-        accepted += len(results)
+        now = time.monotonic()
+        times.update((result.record.cid.hex(), now) for result in results)
 
     config = NetworkConfig(
-        listen=("/ip4/127.0.0.1/tcp/0",), bootstrap=tuple(bootstrap), mdns=False, allow_private=True,
-        sync_interval=3600.0,
+        listen=(options["listen"],), bootstrap=tuple(bootstrap), mdns=False, allow_private=True,
+        sync_interval=options["interval"],
     )  # fmt: skip
+    key = NodeKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(options["key"])))
     network = Network(config, key, store, note)
     async with trio.open_nursery() as nursery:
         await nursery.start(network.run)
         _say({"address": network.addresses()[0]})
         async for line in trio.wrap_file(sys.stdin):
-            if line.strip() == "exchange":
-                network.rounds.demand()
-            totals = network.rounds.totals
-            _say(
-                {
-                    "accepted": accepted,
-                    "records": store.tree().count,
-                    "peers": len(network.peers()),
-                    "exchanges": totals.exchanges,
-                    "failed": totals.failed,
-                    "bytes": totals.bytes_in + totals.bytes_out,
-                }
-            )
+            what, _, argument = line.strip().partition(" ")
+            if what == "times":
+                _say(times)
+            elif what == "publish":
+                began = time.monotonic()
+                envelope = base64.b64decode(argument)
+                await trio.to_thread.run_sync(partial(store.add, envelope, now=int(time.time()), local=True))
+                _say({"began": began})
+                await network.publish(envelope)
+            else:
+                if what == "exchange":
+                    network.rounds.demand()
+                _say(_state(network, store, len(times)))
         nursery.cancel_scope.cancel()
+
+
+def _state(network: Network, store: RecordStore, accepted: int) -> dict[str, int]:
+    totals = network.rounds.totals
+    return {
+        "accepted": accepted,
+        "records": store.tree().count,
+        "peers": len(network.peers()),
+        "mesh": network.gossip_peers()[0],
+        "exchanges": totals.exchanges,
+        "failed": totals.failed,
+        "bytes": totals.bytes_in + totals.bytes_out,
+    }
 
 
 def _say(answer: dict[str, Any]) -> None:
@@ -148,10 +182,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = NodeKey(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(sys.stdin.readline().strip())))
-    trio.run(_serve, Path(sys.argv[1]), sys.argv[2:], key)
+    options = json.loads(sys.stdin.readline())
+    trio.run(_serve, Path(sys.argv[1]), sys.argv[2:], options)
 
 
 if __name__ == "__main__":
