@@ -144,7 +144,7 @@ def test_names_of_dns(relay: Served, root: bytes) -> None:
 
 def test_names_open_no_door(served: Served) -> None:
     """Nothing is served under a name that is not under its CID."""
-    loose = served.store({"index.html": b"uploaded, never deployed"})
+    loose = served.store({"index.html": b"uploaded, never to be deployed"})
     name = publish(served, f"/ipfs/{cids.to_text(loose)}", 1, Ed25519PrivateKey.generate())
     for answer in (
         by_path(served, f"/ipns/{name}"),
