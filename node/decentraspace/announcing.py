@@ -4,7 +4,7 @@ that changes."""
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 import trio
@@ -24,7 +24,8 @@ _ADDRESSES_MOST, _ADDRESS_MOST = 16, 200  # of an announcement, and characters o
 
 
 class Announcer:
-    """`announce` signs and publishes; `addresses` and `willing` say what is true now; `key` is this node's."""
+    """`announce` signs and publishes; `addresses`, `willing` and `prices` say what is true now; `key` is this
+    node's."""
 
     def __init__(
         self,
@@ -34,9 +35,11 @@ class Announcer:
         announce: Callable[[NodeAnnouncement], Awaitable[None]],
         addresses: Callable[[], Sequence[str]],
         willing: Callable[[], bool],
+        prices: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._config, self._key, self._records = config, key, records
         self._announce, self._addresses, self._willing = announce, addresses, willing
+        self._prices = prices
         self._lock = trio.Lock()
         # Others forget a node that is silent for hosting.live_for; one announcement may be lost on the way.
         self.every = min(_MOST, config.hosting.live_for / 3)
@@ -77,7 +80,7 @@ class Announcer:
             addrs=tuple(addresses[:_ADDRESSES_MOST]),
             operator=parse_address(config.node.operator) if config.node.operator else None,
             capacity=config.storage.quota if self._willing() else 0,
-            prices={},
+            prices=dict(self._prices()),
             name=config.node.name,
             seq=max(now, last.seq + 1) if last is not None else now,
             created=now,

@@ -36,6 +36,9 @@ from decentraspace.hosting import Hosting
 from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
+from decentraspace.ledger.service import Billing
+from decentraspace.ledger.sites import Sites
+from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
@@ -85,6 +88,8 @@ class Node:
             self._closing.callback(self.sessions.close)
             self.usage = UsageStore(data / "usage.sqlite")
             self._closing.callback(self.usage.close)
+            self.ledger = Ledger(data / "ledger.sqlite", config, self.sessions.tier)
+            self._closing.callback(self.ledger.close)
             self.uploads = UploadStore(data / "uploads", max_bytes=config.api.max_upload)
             self.plugins = PluginManager(config.plugins)
             self.bitswap = self._make_bitswap()
@@ -101,13 +106,25 @@ class Node:
                 self.fetcher,
                 publish=self.network.publish,
                 emit=self.plugins.call,
-                tier=self.sessions.tier,
+                tier=self.ledger.tier,
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._closing.callback(self.hosting.moderation.close)
             self.mirroring = Mirroring(data / "mirror.sqlite", self.blocks, self.plugins)
             self._closing.callback(self.mirroring.close)
             self.hosting.holdings.on_pins = self.mirroring.changed
+            self.hosting.holdings.paused = self.ledger.is_unserved
+            sites = Sites(self.records, self.hosting.holdings, self.key.public)
+            self.billing = Billing(
+                config,
+                self.ledger,
+                self.usage,
+                self.plugins,
+                owner_of=sites.owner_of,
+                held=sites.held,
+                taken=sites.taken,
+                reflag=self.hosting.holdings.flag,
+            )
             self._announcer = Announcer(
                 config,
                 self.key.public,
@@ -115,6 +132,7 @@ class Node:
                 self.hosting.announce,
                 self.network.addresses,
                 lambda: self.hosting.shares.willing,
+                lambda: self.billing.prices,
             )
             self.hosting.leaving.on_change = self._announcer.now
             self.names = NameService.from_config(config)
@@ -185,6 +203,7 @@ class Node:
             await nursery.start(self.hosting.run)
             nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)
+            await nursery.start(self.billing.run)
             await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)

@@ -224,6 +224,63 @@ class LimitsConfig:
         0,
         100,
     )
+    free_storage: int = _setting(
+        1 * GIB, "Bytes that a wallet of the free tier stores here without charge.", 0, MOST
+    )
+    free_egress: int = _setting(
+        5 * GIB, "Bytes a month that visitors of a free wallet's sites get without charge.", 0, MOST
+    )
+    free_requests: int = _setting(
+        1_000_000, "Requests a month to a free wallet's sites that are not charged.", 0, MOST
+    )
+    paid_free_storage: int = _setting(
+        1 * GIB, "Bytes that a wallet of the paid tier stores here without charge.", 0, MOST
+    )
+    paid_free_egress: int = _setting(
+        5 * GIB, "Bytes a month that visitors of a paid wallet's sites get without charge.", 0, MOST
+    )
+    paid_free_requests: int = _setting(
+        1_000_000, "Requests a month to a paid wallet's sites that are not charged.", 0, MOST
+    )
+
+
+@dataclass(frozen=True)
+class BillingConfig:
+    """In force only while a plugin settles charges (`ledger_settle`); without one use is counted, and free."""
+
+    storage_price: int = _setting(20_000, "Credits (10^-6 USD) for a GiB stored for 730 hours.", 0, 10**12)
+    egress_price: int = _setting(50_000, "Credits for a GiB sent to visitors.", 0, 10**12)
+    requests_price: int = _setting(100_000, "Credits for a million requests answered.", 0, 10**12)
+    builds_price: int = _setting(5_000, "Credits for a minute of building a site.", 0, 10**12)
+    site_monthly_cap: int = _setting(
+        5_000_000, "Credits that a site may cost in a calendar month, until its owner sets another cap.", 0, MOST
+    )
+    site_monthly_cap_most: int = _setting(
+        1_000_000_000, "The highest monthly cap that an owner may set for a site, in credits.", 0, MOST
+    )
+    exposure: int = _setting(
+        10_000_000, "Credits that an owner may owe this node before a settlement; then services pause.", 0, MOST
+    )
+    grace: int = _setting(
+        30 * 86400,
+        "Seconds that data is kept whose storage nobody pays for, or whose site has expired.",
+        0,
+        int(10 * _YEAR),
+    )
+    free_lifetime: int = _setting(
+        182 * 86400,
+        "Seconds after its last deploy or renewal that a site of the free tier expires; 0: never.",
+        0,
+        int(10 * _YEAR),
+    )
+    tick: float = _setting(10.0, "Seconds between looks at what was used and who has credit.", 0.1, 600.0)
+    settle_least: int = _setting(
+        1_000_000, "Credits due, of all owners together, from which on they are settled on chain.", 1, MOST
+    )
+    settle_every: int = _setting(86400, "Seconds after which less than that is settled, too.", 1, int(_YEAR))
+    settle_check: float = _setting(
+        60.0, "Seconds between looks at what is to be settled, and at the chain.", 0.1, 86400.0
+    )
 
 
 @dataclass(frozen=True)
@@ -272,6 +329,7 @@ class Config:
     records: RecordsConfig = field(default_factory=RecordsConfig)
     hosting: HostingConfig = field(default_factory=HostingConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    billing: BillingConfig = field(default_factory=BillingConfig)
     moderation: ModerationConfig = field(default_factory=ModerationConfig)
     plugins: PluginsConfig = field(default_factory=PluginsConfig)
     log: LogConfig = field(default_factory=LogConfig)

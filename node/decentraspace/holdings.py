@@ -20,7 +20,7 @@ from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.reader import BlockMissing
-from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, SiteEntry, SiteIndex
+from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED, SiteEntry, SiteIndex
 from decentraspace.errors import Conflict, TooLarge
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt, host_label
@@ -59,6 +59,7 @@ class Holdings:
         self._locks: dict[bytes, trio.Lock] = {}
         self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
         self._of: dict[bytes, set[bytes]] = {}  # owner -> manifests
+        self.paused: Callable[[str], bool] = lambda site: False  # for want of credit; must not block
         self.on_pins: Callable[[bytes], None] = lambda root: None  # a root was pinned, or no longer is
 
     def reconcile(self) -> None:
@@ -176,7 +177,8 @@ class Holdings:
 
     def _imposed(self, site_id: str, owner: bytes, flags: int) -> int:
         """A new version does not lift what was imposed on the one before."""
-        return flags & ~(FLAG_BLOCKED | FLAG_GONE) | self._flags(site_id, owner)
+        paused = FLAG_PAUSED if self.paused(site_id) else 0
+        return flags & ~(FLAG_BLOCKED | FLAG_GONE | FLAG_PAUSED) | self._flags(site_id, owner) | paused
 
     async def flag(self) -> None:
         """Have the gateway's index follow what the operator imposes by now."""

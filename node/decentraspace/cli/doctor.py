@@ -72,7 +72,7 @@ def examine(config_path: Path | None, data_dir: str | None = None) -> list[Findi
     path = config_path or default_path(data_dir)
     where = str(path) if path else "defaults; there is no configuration file"
     node = _running(config)
-    checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock, _reach]
+    checks: list[Callable[[Config], Finding]] = [_folder, _key, _disk, _clock, _reach, _books]
     return [
         Finding("configuration", "ok", where),
         *slips,
@@ -159,6 +159,22 @@ def _key(config: Config) -> Finding:
     if path.stat().st_mode & 0o077:
         return Finding("node key", "wrong", f"{path} can be read by others", f"Run: chmod 600 {path}")
     return Finding("node key", "ok", str(path))
+
+
+def _books(config: Config) -> Finding:
+    path = config.data_dir / "ledger.sqlite"
+    if not path.exists():
+        return Finding("books", "ok", "will be opened at the first start")
+    from decentraspace.ledger.inspect import inspect
+
+    try:
+        wrong = inspect(path)
+    except DecentraSpaceError as error:
+        return Finding("books", "wrong", str(error), error.hint or "Restore ledger.sqlite from a backup.")
+    if wrong:
+        mend = "Nothing is charged until they do. Restore ledger.sqlite from a backup, and report this."
+        return Finding("books", "wrong", f"they do not balance: {wrong[0]}", mend)
+    return Finding("books", "ok", "they balance")
 
 
 def _disk(config: Config) -> Finding:

@@ -29,7 +29,7 @@ _MODULES = {
     "logout": "login",
     "network": "network",
     "plugins": "plugins",
-    "reports": "moderation",
+    "reports": "reports",
     "revoke": "revoke",
     "rollback": "sites",
     "run": "run",
@@ -37,7 +37,9 @@ _MODULES = {
     "status": "sites",
     "tier": "tier",
     "uploads": "uploads",
+    "verify-statement": "statements",
 }
+_ATTRIBUTES = {"plugins": "plugins_command", "verify-statement": "verify_statement"}
 _SUMMARIES = {
     "block": "What your node refuses to hold and to serve.",
     "cid": "Print the root CID of a file or folder, without storing it.",
@@ -59,6 +61,7 @@ _SUMMARIES = {
     "status": "Versions of a site, and who holds it.",
     "tier": "Limits of a wallet at a node; operators set its tier.",
     "uploads": "List what you have uploaded without a site.",
+    "verify-statement": "Recompute what an operator has charged.",
 }
 
 
@@ -71,7 +74,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _MODULES:
             module = importlib.import_module(f"decentraspace.cli.{_MODULES[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name if cmd_name != "plugins" else "plugins_command")
+            command: click.Command = getattr(module, _ATTRIBUTES.get(cmd_name, cmd_name))
             return command
         return _plugin_commands(ctx).get(cmd_name)
 

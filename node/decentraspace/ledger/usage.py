@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from decentraspace.database import open_database, reading, transaction
 
@@ -25,6 +26,9 @@ CREATE TABLE IF NOT EXISTS usage (
 CREATE TABLE IF NOT EXISTS batches (worker TEXT PRIMARY KEY, number INTEGER NOT NULL, seen INTEGER NOT NULL)
 WITHOUT ROWID;
 """,
+    # What the ledger has not looked at yet. Hours that were over before there was one are never charged.
+    "CREATE TABLE touched (site TEXT NOT NULL, hour INTEGER NOT NULL, turn INTEGER NOT NULL, "
+    "PRIMARY KEY (site, hour)) WITHOUT ROWID",
 )
 _FORGET_WORKER_AFTER = 30 * 86400  # seconds; a worker that restarted never comes back under its old name
 
@@ -41,18 +45,28 @@ class UsageRow:
     bytes: int
 
 
+class Total(NamedTuple):
+    """What a site's visitors have used in an hour, all in all."""
+
+    site: str
+    hour: int
+    requests: int
+    bytes: int
+
+
 class UsageStore:
     """SQLite (WAL, synchronous=FULL) behind one lock; blocking, call it in a thread."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._db = open_database(path, MIGRATIONS)
+        self._turn = self._db.execute("SELECT COALESCE(MAX(turn), 0) FROM touched").fetchone()[0]
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
-    def add_batch(self, worker: str, number: int, rows: Iterable[UsageRow]) -> bool:
+    def add_batch(self, worker: str, number: int, rows: Collection[UsageRow]) -> bool:
         """Count `rows` unless a batch of this worker with this or a later number was counted already.
 
         Batches of one worker arrive in order of their numbers. Returns whether they were counted.
@@ -73,7 +87,33 @@ class UsageStore:
                 (worker, number, now),
             )
             self._db.execute("DELETE FROM batches WHERE seen < ?", (now - _FORGET_WORKER_AFTER,))
+            self._turn += 1
+            self._db.executemany(
+                "INSERT INTO touched VALUES (?, ?, ?) ON CONFLICT (site, hour) DO UPDATE SET turn = excluded.turn",
+                [(site, hour, self._turn) for site, hour in {(r.site, r.hour) for r in rows if r.site}],
+            )
             return True
+
+    def touched(self, limit: int = 20_000) -> tuple[list[Total], int]:
+        """What visitors used of sites and hours that have changed since `forget` (requests that were answered
+        with 2xx or 3xx, and their bytes), all in all; and a number for `forget`."""
+        with self._lock, reading():
+            rows = self._db.execute(
+                "SELECT site, hour, turn FROM touched ORDER BY turn LIMIT ?", (limit,)
+            ).fetchall()
+            last = rows[-1][2] if rows else 0
+            found = self._db.execute(
+                "SELECT t.site, t.hour, COALESCE(SUM(u.requests), 0), COALESCE(SUM(u.bytes), 0) FROM touched t "
+                "LEFT JOIN usage u ON u.site = t.site AND u.hour = t.hour AND u.status IN (2, 3) "
+                "WHERE t.turn <= ? GROUP BY t.site, t.hour",
+                (last,),
+            ).fetchall()
+        return [Total(*row) for row in found], last
+
+    def forget(self, turn: int) -> None:
+        """The ledger has written down what `touched` gave with that number."""
+        with self._lock, transaction(self._db):
+            self._db.execute("DELETE FROM touched WHERE turn <= ?", (turn,))
 
     def totals(self, site: str) -> tuple[int, int]:
         """(requests, bytes) of a site since the node was set up."""

@@ -1,0 +1,298 @@
+"""What owners, and those who serve them, can ask of the ledger and tell it. Blocking and thread-safe."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from decentraspace.config import Config
+from decentraspace.database import reading
+from decentraspace.errors import BadInput, Forbidden, PaymentRequired
+from decentraspace.ledger import allocations, cards, facts, journal, meters, pauses, rollup, statements
+from decentraspace.ledger.charging import CREDIT, CREDITS_MOST, Carry, Charged, Use, charge, lacking
+from decentraspace.ledger.clock import HOUR, month_of
+from decentraspace.ledger.merkle import service_words, site_bytes
+from decentraspace.ledger.prices import SERVED
+from decentraspace.ledger.rollup import Terms, address
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Whether a use can be paid. `credits`: what it would cost beyond the allowance; `missing`: of that, what
+    nobody would pay; `reason`: credit, cap or exposure, "" when nothing is missing."""
+
+    credits: int
+    missing: int
+    reason: str
+
+    @property
+    def ok(self) -> bool:
+        return self.missing == 0
+
+
+@dataclass(frozen=True)
+class Account:
+    """How an owner stands at this node, in credits. `accrued`: of hours that are not over; `unsettled`: charged,
+    and not paid on chain; `room`: what may still be charged now; `allowance`: what is left of it this month, by
+    service, in its quantities; `held`: card money that can be called back; `balance`: on chain, as of the last
+    final event that this node has seen."""
+
+    owner: bytes
+    tier: str
+    billing: bool
+    balance: int
+    accrued: int
+    unsettled: int
+    room: int
+    held: int
+    allowance: dict[str, int]
+    allocations: tuple[allocations.Allocation, ...]
+
+
+class UsedRow(NamedTuple):
+    """A line of an owner's history; `number` says where the next page begins."""
+
+    number: int
+    hour: int
+    site: str
+    service: str
+    quantity: int
+    free: int
+    credits: int
+    streamed: int
+    waived: int
+
+
+class Owners:
+    """Over an open ledger. `terms` says what is charged now."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        lock: AbstractContextManager[Any],
+        config: Config,
+        tier: Callable[[bytes], str],
+    ) -> None:
+        self._db, self._lock, self.config = db, lock, config
+        self._granted_tier = tier
+
+    @property
+    def terms(self) -> Terms:
+        raise NotImplementedError
+
+    def _write(self) -> AbstractContextManager[Any]:
+        raise NotImplementedError
+
+    def tier(self, owner: bytes) -> str:
+        """ "paid" as the operator set it, or while the owner has a live allocation to this node; else "free"."""
+        operator = self.terms.operator
+        if self._granted_tier(owner) == "paid" or operator is None:
+            return self._granted_tier(owner)
+        with self._lock, reading():
+            granted = allocations.of_owner(self._db, owner, operator)
+        return "paid" if any(a.live(int(time.time())) for a in granted) else "free"
+
+    # -- before and after a charged action
+
+    def can(
+        self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, site: str = ""
+    ) -> Cover:
+        """Whether `quantity` of a service by the price list, or `credits` asked explicitly, is covered now."""
+        with self._lock, reading():
+            return self._cover(owner, service, quantity, credits, site)
+
+    def require(
+        self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, site: str = ""
+    ) -> Cover:
+        """`can`, or PaymentRequired with `missing` (credits), `reason` and what to do."""
+        cover = self.can(owner, service, quantity, credits=credits, site=site)
+        self._refuse(cover, service)
+        return cover
+
+    def deduct(
+        self, key: str, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, site: str = ""
+    ) -> meters.Deduct:
+        """Charge a use once for its `key`; the same again for a key that was used. PaymentRequired, Conflict,
+        BadInput."""
+        service_words(service)
+        site_bytes(site)
+        if not 0 < len(key) <= 200 or not 0 <= quantity < CREDITS_MOST or not 0 <= credits < CREDITS_MOST:
+            raise BadInput("A charge has a key of 1 to 200 characters, and amounts that are not negative")
+        if service in SERVED or service == "storage":
+            raise BadInput(f"{service} is metered by the node itself")
+        with self._write():
+            now = int(time.time())
+            clock = facts.clock(self._db)
+            hour = meters.open_hour(clock, clock.hour) if clock.last else now // HOUR
+            if meters.deducted(self._db, key) is None:
+                cover = self._cover(owner, service, quantity, credits, site)
+                self._refuse(cover, service)
+                worth = cover.credits
+            else:
+                worth = 0
+            one = meters.Deduct(owner, site, service, quantity, credits, worth, hour, now)
+            return meters.deduct(self._db, key, one)
+
+    def _cover(self, owner: bytes, service: str, quantity: int, credits: int, site: str) -> Cover:
+        terms = self.terms
+        if terms.operator is None:
+            return Cover(0, 0, "")
+        out = self._outlook(owner, [site])
+        carry = out.carries.get((site, service))
+        if carry is None:
+            found = self._db.execute(
+                "SELECT paid, free, seconds FROM carries WHERE owner = ? AND site = ? AND service = ?",
+                (owner, site, service),
+            ).fetchone()
+            carry = Carry(*found) if found else Carry()
+        [leaf] = charge([Use(site, service, quantity, credits, carry)], out.after, terms.asked).leaves
+        missing = leaf.waived
+        why = "" if not missing else lacking(site, service, out.after, terms.asked) or CREDIT
+        return Cover(leaf.credits + leaf.streamed + missing, missing, why)
+
+    def _outlook(self, owner: bytes, sites: Sequence[str] = ()) -> Charged:
+        return rollup.outlook(self._db, owner, facts.clock(self._db), int(time.time()), self.terms, sites)
+
+    def _refuse(self, cover: Cover, service: str) -> None:
+        if not cover.ok:
+            raise PaymentRequired(
+                f"{cover.missing} credits are missing for {service}", hint=_HINTS[cover.reason],
+                missing=cover.missing, reason=cover.reason,
+            )  # fmt: skip
+
+    # -- how an owner stands
+
+    def account(self, owner: bytes) -> Account:
+        tier, terms = self.tier(owner), self.terms
+        with self._lock, reading():
+            out = self._outlook(owner)
+            granted = allocations.of_owner(self._db, owner, terms.operator) if terms.operator else []
+            balance = self._db.execute("SELECT balance FROM wallets WHERE owner = ?", (owner,)).fetchone()
+            return Account(
+                owner,
+                tier,
+                terms.operator is not None,
+                int(balance[0]) if balance else 0,
+                sum(leaf.credits + leaf.streamed for leaf in out.leaves),
+                sum(a.unsettled for a in granted),
+                out.after.room(),
+                max(0, journal.balance(self._db, f"card:{address(owner)}")),
+                dict(out.after.allowance),
+                tuple(granted),
+            )
+
+    def history(
+        self, owner: bytes, *, since: int = 0, until: int = 2**40, after: int = 0, limit: int = _PAGE
+    ) -> list[UsedRow]:
+        """What was used, hour by hour (Unix hours, `until` excluded). `after`: the last line of the page before."""
+        with self._lock, reading():
+            rows = self._db.execute(
+                "SELECT id, hour, site, service, quantity, free, credits, streamed, waived FROM leaves "
+                "WHERE owner = ? AND hour >= ? AND hour < ? AND id > ? ORDER BY id LIMIT ?",
+                (owner, since, until, after, limit),
+            ).fetchall()
+        return [UsedRow(*row) for row in rows]
+
+    def statements(self, owner: bytes, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
+        with self._lock, reading():
+            return statements.listed(self._db, owner, limit, before)
+
+    def statement(self, root: bytes, allocation: bytes) -> dict[str, Any]:
+        """See `statements.statement`. Whose it is, `owner` in it says: show it to nobody else."""
+        with self._lock, reading():
+            return statements.statement(self._db, root, allocation)
+
+    # -- what an owner decides
+
+    def cap(self, site: str) -> tuple[int, int]:
+        """(credits a month that a site may cost, what it has cost this month)."""
+        with self._lock, reading():
+            month = month_of(facts.clock(self._db).hour)
+            most = rollup.cap_of(self._db, site, self.config.billing.site_monthly_cap)
+            return most, rollup.spent(self._db, site, month)
+
+    def set_cap(self, owner: bytes, site: str, credits: int | None) -> None:
+        """The monthly cap of a site, None for the node's own. BadInput beyond what the node allows."""
+        most = self.config.billing.site_monthly_cap_most
+        if credits is not None and not 0 <= credits <= most:
+            raise BadInput(f"A site's monthly cap is 0 to {most} credits here")
+        with self._write():
+            self._db.execute("DELETE FROM caps WHERE site = ?", (site,))
+            if credits is not None:
+                self._db.execute("INSERT INTO caps VALUES (?, ?, ?)", (site, owner, credits))
+        self.changed(owner)
+
+    def pause(self, owner: bytes, site: str) -> None:
+        """The owner wants a site to be shown no more for now; nothing is deleted."""
+        with self._write():
+            now = int(time.time())
+            changes = [c for s in SERVED for c in pauses.pause(self._db, owner, site, s, pauses.OWNER, now)]
+        self.announce(changes)
+
+    def resume(self, owner: bytes, site: str) -> None:
+        with self._write():
+            changes = [c for s in SERVED for c in pauses.resume(self._db, owner, site, s, pauses.OWNER)]
+        self.announce(changes)
+
+    def site_state(self, site: str, owner: bytes) -> pauses.SiteState:
+        tier, billing = self.tier(owner), self.config.billing
+        with self._lock, reading():
+            return pauses.state_of(
+                self._db, site, tier, billing.free_lifetime, billing.grace, int(time.time())
+            )
+
+    def renew(self, owner: bytes, site: str) -> None:
+        """A site of the free tier lives on for another while. Forbidden for another's."""
+        with self._write():
+            found = self._db.execute("SELECT owner FROM terms WHERE site = ?", (site,)).fetchone()
+            if found is not None and found[0] != owner:
+                raise Forbidden("The site belongs to another wallet")
+            pauses.seen(self._db, site, owner, int(time.time()))
+        self.changed(owner)
+
+    def set_expiry(self, owner: bytes, site: str, expires: int | None) -> None:
+        """The operator decides when a site ends: Unix seconds, 0 for never, None for the rule."""
+        with self._write():
+            pauses.seen(self._db, site, owner, 0)
+            self._db.execute("UPDATE terms SET expires = ? WHERE site = ?", (expires, site))
+        self.changed(owner)
+
+    # -- card money
+
+    def card_received(self, reference: str, owner: bytes, credits: int, until: int) -> bool:
+        """See cards.py. `until`: when the payment can no longer be called back."""
+        with self._write():
+            return cards.received(self._db, reference, owner, credits, until, int(time.time()))
+
+    def card_reversed(self, reference: str) -> bool:
+        with self._write():
+            return cards.reverse(self._db, reference, int(time.time()))
+
+    def card_payments(self, owner: bytes) -> list[cards.Card]:
+        with self._lock, reading():
+            return cards.of_owner(self._db, owner)
+
+    # -- what the ledger makes of it
+
+    def changed(self, owner: bytes) -> None:
+        """Something of an owner has changed: look at it at the next tick."""
+        raise NotImplementedError
+
+    def announce(self, changes: Sequence[pauses.Change]) -> None:
+        """Services were paused or resumed: tell the gateway and the plugins."""
+        raise NotImplementedError
+
+
+_HINTS = {
+    "credit": "Add credit and grant this node's operator an allocation: /billing/recharge/, /blockchain/credit/.",
+    "cap": "Raise the site's monthly cap, or wait for the next month.",
+    "exposure": "Wait for the next settlement; it is under way.",
+}
+
+__all__ = ["Account", "Cover", "Owners", "UsedRow"]

@@ -1,0 +1,214 @@
+"""Billing as it runs in a node: counts, looks at the chain, has charges settled, tells who is paused.
+
+Three loops, each of which goes on after any failure: `_meter` counts and pauses, `_follow` takes over final events
+of the chain, `_settle` offers what is due. The last two run only where a plugin settles (`ledger_settle`);
+without one, use is counted and nothing is charged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+import trio
+
+from decentraspace.config import Config
+from decentraspace.errors import DecentraSpaceError
+from decentraspace.ledger.clock import Moment
+from decentraspace.ledger.meters import Held
+from decentraspace.ledger.prices import PriceList
+from decentraspace.ledger.rollup import address
+from decentraspace.ledger.settlement import Batch
+from decentraspace.ledger.store import Ledger
+from decentraspace.ledger.usage import UsageStore
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+    from decentraspace.plugins import HookResult
+
+log = structlog.get_logger(__name__)
+
+_HOLDINGS_EVERY = 60.0  # seconds between looks at what is held
+_TERMS_EVERY = 3600.0
+_RETRY_MOST = 600.0
+_OWNERS_MOST = 100_000  # sites whose owner is remembered
+_PAGES_MOST = 100  # answers of the chain in a row, before others get their turn
+
+
+class Hooks(Protocol):
+    """What is used of the plugin manager."""
+
+    def having(self, hook: str) -> list[str]: ...
+    async def call(self, hook: str, **arguments: Any) -> list[HookResult]: ...
+    async def first(self, hook: str, **arguments: Any) -> HookResult | None: ...
+
+
+class Billing:
+    """`owner_of` a site as its records say (blocking); `held`: what this node holds now (blocking); `taken`: the
+    sites taken at this node, with owner and time of the newest version (blocking); `reflag` has the gateway
+    follow `ledger.is_unserved`."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        usage: UsageStore,
+        hooks: Hooks,
+        *,
+        owner_of: Callable[[str], bytes | None],
+        held: Callable[[], Mapping[str, Held]],
+        taken: Callable[[], Mapping[str, tuple[bytes, int]]],
+        reflag: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.config, self.ledger, self.usage, self._hooks = config, ledger, usage, hooks
+        self._owner_of, self._held, self._taken, self._reflag = owner_of, held, taken, reflag
+        self._owners: dict[str, bytes] = {}
+        self._held_due = self._terms_due = 0.0
+        self._flagged = True
+        self._wake = trio.Event()
+
+    @property
+    def prices(self) -> dict[str, int]:
+        """What the node announces; nothing while it charges nothing."""
+        return dict(PriceList.from_config(self.config.billing).credits) if self.ledger.billing else {}
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Started when all that was paused is flagged."""
+        settles = bool(self._hooks.having("ledger_settle"))
+        if settles:
+            await self._carrying_on(self._bind)
+        await self._carrying_on(self.tick)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._again, self.tick, lambda: self.config.billing.tick)
+            if settles:
+                nursery.start_soon(self._again, self.follow, lambda: self.config.billing.settle_check)
+                nursery.start_soon(self._again, self.settle, lambda: self.config.billing.settle_check)
+            task_status.started()
+
+    async def _again(self, work: Callable[[], Awaitable[None]], every: Callable[[], float]) -> None:
+        delay = every()
+        while True:
+            await trio.sleep(delay)
+            done = await self._carrying_on(work)
+            delay = every() if done else min(max(delay, 1.0) * 2, max(every(), _RETRY_MOST))
+
+    async def _carrying_on(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """What goes wrong once, as on a full disk, must not end what is done now and then for ever."""
+        name = work.__name__.strip("_")
+        try:
+            await work()
+        except DecentraSpaceError as error:
+            log.warning("billing_failed", step=name, reason=str(error))
+        except Exception:
+            log.exception("billing_failed", step=name)
+        else:
+            return True
+        return False
+
+    # -- counting and pausing
+
+    async def tick(self) -> None:
+        """Count what was used until now, close hours, pause and resume."""
+        while True:
+            totals, turn = await trio.to_thread.run_sync(self.usage.touched)
+            if not totals:
+                break
+            owners = await trio.to_thread.run_sync(self._owners_of, {total.site for total in totals})
+            await trio.to_thread.run_sync(self.ledger.take_usage, totals, owners)
+            await trio.to_thread.run_sync(self.usage.forget, turn)
+        now = trio.current_time()
+        held = None
+        if now >= self._held_due:
+            held = await trio.to_thread.run_sync(self._held)
+            self._held_due = now + min(_HOLDINGS_EVERY, 6 * self.config.billing.tick)
+        await trio.to_thread.run_sync(self.ledger.tick, Moment.now(), held)
+        if self.ledger.billing and now >= self._terms_due:
+            taken = await trio.to_thread.run_sync(self._taken)
+            await trio.to_thread.run_sync(self.ledger.look_at_terms, taken, int(time.time()))
+            self._terms_due = now + min(_TERMS_EVERY, 360 * self.config.billing.tick)
+        await self._tell()
+
+    def _owners_of(self, sites: Iterable[str]) -> dict[str, bytes]:
+        """As the registry says, and else as the site's records do, which never changes. Blocking."""
+        if len(self._owners) > _OWNERS_MOST:
+            self._owners.clear()
+        found = {}
+        for site in sites:
+            owner = self.ledger.site_owner(site) or self._owners.get(site)
+            if owner is None and (owner := self._owner_of(site)) is not None:
+                self._owners[site] = owner
+            if owner is not None:
+                found[site] = owner
+        return found
+
+    async def _tell(self) -> None:
+        news = self.ledger.news()
+        if news.changes or self._flagged:
+            self._flagged = True  # until it is done
+            await self._reflag()
+            self._flagged = False
+        for change in news.changes:
+            what = "service_paused" if change.reason else "service_resumed"
+            log.info(what, owner=address(change.owner), site=change.site, service=change.service,
+                     **({"reason": change.reason} if change.reason else {}))  # fmt: skip
+            if change.reason:
+                await self._hooks.call(
+                    "service_paused", owner=address(change.owner), service=change.service, site=change.site
+                )
+        for owner, needed in news.depleted:
+            log.info("credit_depleted", owner=address(owner), needed=needed)
+            await self._hooks.call("credit_depleted", owner=address(owner), needed=needed)
+        for owner, site, seconds in news.warnings:
+            log.info("site_ends_soon", owner=address(owner), site=site, seconds=seconds)
+
+    # -- the chain
+
+    async def _bind(self) -> None:
+        found = await self._hooks.first("chain_status")
+        if found is None:
+            log.warning("billing_off", hint="A plugin settles charges, but does not say with which contract.")
+            return
+        status = found.value
+        await trio.to_thread.run_sync(self.ledger.bind, status["chain"], status["vault"], status["operator"])
+        log.info("billing_on", chain=status["chain"], vault=status["vault"], operator=status["operator"])
+
+    async def follow(self) -> None:
+        """Take over what has become final since."""
+        if not self.ledger.billing:
+            await self._bind()
+        for _ in range(_PAGES_MOST):
+            before = await trio.to_thread.run_sync(self.ledger.next_block)
+            found = await self._hooks.first("chain_events", from_block=before)
+            if found is None:
+                return
+            news = await trio.to_thread.run_sync(self.ledger.take_events, found.value)
+            for one in news:
+                if one.kind == "depleted" and one.owner is not None:
+                    await self._hooks.call("credit_depleted", owner=address(one.owner), needed=1)
+            if news:
+                # Who has recharged need not wait for the next look.
+                await self.tick()
+            if await trio.to_thread.run_sync(self.ledger.next_block) == before or not found.value["events"]:
+                return
+
+    async def settle(self) -> None:
+        """Offer what is due, or ask again for what was offered."""
+        batch = await trio.to_thread.run_sync(self.ledger.next_batch, int(time.time()))
+        if batch is not None:
+            await self._offer(batch)
+
+    async def _offer(self, batch: Batch) -> None:
+        root = "0x" + batch.root.hex()
+        waiting = [charge for charge in batch.charges if charge.status in ("offered", "pending")]
+        log.info("settlement_offered", root=root, charges=len(waiting), again=batch.offered > 0)
+        found = await self._hooks.first(
+            "ledger_settle", charges=[charge.offer() for charge in batch.charges], root=root
+        )
+        if found is None:
+            return  # it did not come back in time, or failed: the same batch is offered again
+        await trio.to_thread.run_sync(self.ledger.answered, batch.root, found.value, int(time.time()))
+        states = sorted({answer["status"] for answer in found.value})
+        log.info("settlement_answered", root=root, states=states)

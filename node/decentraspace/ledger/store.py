@@ -1,0 +1,283 @@
+"""The ledger: one SQLite file, one writer, every change whole and on disk before anybody relies on it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from decentraspace.config import Config
+from decentraspace.database import open_database, reading, transaction
+from decentraspace.ledger import cards, clock, facts, journal, meters, mirror, pauses, rollup, settlement
+from decentraspace.ledger.charging import CREDIT, paused_services
+from decentraspace.ledger.clock import Moment
+from decentraspace.ledger.journal import Unbalanced
+from decentraspace.ledger.meters import Held
+from decentraspace.ledger.owners import Owners
+from decentraspace.ledger.prices import STORAGE, PriceList
+from decentraspace.ledger.rollup import Terms
+from decentraspace.ledger.tables import MIGRATIONS
+from decentraspace.ledger.usage import Total
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Outbox:
+    """What is to be told: services paused and resumed, owners without credit, sites that end in so many seconds."""
+
+    changes: list[pauses.Change] = field(default_factory=list)
+    depleted: list[tuple[bytes, int]] = field(default_factory=list)
+    warnings: list[tuple[bytes, str, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.depleted or self.warnings)
+
+
+class Ledger(Owners):
+    """`tier` of an owner as the operator set it. Nothing is charged before `bind` says that charges can be
+    settled. `sound` is false when the books do not balance: then use is counted, and nothing is charged or
+    settled any more."""
+
+    def __init__(
+        self, path: Path, config: Config, tier: Callable[[bytes], str] = lambda owner: "free"
+    ) -> None:
+        db = open_database(path, MIGRATIONS)
+        lock = threading.RLock()
+        super().__init__(db, lock, config, tier)
+        self._operator: bytes | None = None
+        self._dirty: set[bytes] = set()
+        self._all_dirty = True
+        self._outbox = Outbox()
+        self._unserved = pauses.unserved(db)
+        wrong = self.check()
+        self.sound = not wrong
+        for words in wrong:
+            log.error("books_do_not_balance", what=words)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, transaction(self._db) as db:
+            yield db
+
+    def check(self) -> list[str]:
+        """What is wrong with the books; nothing when they balance."""
+        with self._lock, reading():
+            return journal.check(self._db)
+
+    def balances(self, prefix: str = "") -> dict[str, int]:
+        """Accounts whose names begin so, and what they have."""
+        with self._lock, reading():
+            return journal.balances(self._db, prefix)
+
+    # -- what is charged
+
+    @property
+    def billing(self) -> bool:
+        """Whether use is charged, and lack of credit pauses services."""
+        return self._operator is not None and self.sound
+
+    @property
+    def terms(self) -> Terms:
+        billing = self.config.billing
+        if not self.billing:
+            return Terms()
+        prices = PriceList.from_config(billing)
+        limits = self.config.limits
+        return Terms(
+            self._operator, prices, limits, billing.exposure, billing.site_monthly_cap, self._tier_of
+        )
+
+    def _tier_of(self, owner: bytes) -> str:
+        return self.tier(owner)
+
+    @property
+    def operator(self) -> bytes | None:
+        return self._operator
+
+    def bind(self, chain: int, vault: str, operator: str) -> None:
+        """From now on use is charged, and settled there. Conflict when these books are about another vault."""
+        with self._write() as db:
+            mirror.bind(db, chain, vault, operator)
+            bound = mirror.operator_of(db)
+        self._operator = bound
+        self._all_dirty = True
+
+    # -- counting
+
+    def take_usage(self, totals: Sequence[Total], owners: Mapping[str, bytes]) -> None:
+        """What visitors used, as `UsageStore.touched` has it; repeatable. On disk when it returns."""
+        if totals:
+            with self._write() as db:
+                meters.take_totals(db, facts.clock(db), totals, owners)
+            self._dirty.update(owner for t in totals if (owner := owners.get(t.site)) is not None)
+
+    def tick(self, now: Moment, held: Mapping[str, Held] | None = None) -> None:
+        """Time has passed: count what is held, close hours that are over, pause and resume. `held`: what the node
+        holds from now on; None: what it held before."""
+        with self._write() as db:
+            before = facts.clock(db)
+            after = clock.advance(before, now)
+            hour = before.hour if before.last else after.hour
+            hour = meters.open_hour(after, hour)
+            if after.hour != before.hour:
+                meters.count_held(db, after, hour)
+            if held is not None:
+                self._dirty |= meters.hold(db, after, hour, held)
+            facts.put_clock(db, after)
+            cards.clear(db, now.wall)
+        last = clock.due(after, now)
+        if last > after.closed:
+            self.close_hours(last, now.wall)
+        self._look_at_owners(now.wall)
+
+    def close_hours(self, last: int, at: int) -> int:
+        """Price all use of hours up to `last`; how many leaves it gave. An hour is one transaction."""
+        with self._lock, reading():
+            # What is from before the first hour that can be closed is closed with that.
+            first = facts.clock(self._db).closed + 1
+            rows = self._db.execute(
+                "SELECT DISTINCT MAX(hour, ?) FROM open WHERE hour <= ? ORDER BY 1", (first, last)
+            )
+            hours = [hour for (hour,) in rows]
+        leaves = 0
+        for hour in hours:
+            with self._write() as db:
+                leaves += rollup.close(db, hour, at, self.terms)
+        with self._write() as db:
+            kept = facts.clock(db)
+            facts.put_clock(db, replace(kept, closed=max(kept.closed, last)))
+        self._all_dirty = True
+        return leaves
+
+    # -- pausing
+
+    def changed(self, owner: bytes) -> None:
+        self._dirty.add(owner)
+
+    def _look_at_owners(self, at: int) -> None:
+        with self._lock, reading():
+            if self._all_dirty:
+                rows = self._db.execute(
+                    "SELECT owner FROM holdings UNION SELECT owner FROM open UNION SELECT owner FROM pauses"
+                )
+                self._dirty.update(owner for (owner,) in rows)
+            owners, self._dirty, self._all_dirty = self._dirty, set(), False
+        terms = self.terms
+        for owner in owners:
+            with self._write() as db:
+                changes, missing = _standing_of(db, owner, at, terms)
+            if missing and any(c.reason == CREDIT for c in changes):
+                self._outbox.depleted.append((owner, missing))
+            self.announce(changes)
+
+    def announce(self, changes: Sequence[pauses.Change]) -> None:
+        if changes:
+            self._outbox.changes += changes
+            with self._lock, reading():
+                self._unserved = pauses.unserved(self._db)
+
+    def news(self) -> Outbox:
+        """What has happened since this was last asked."""
+        with self._lock:
+            told, self._outbox = self._outbox, Outbox()
+        return told
+
+    def is_unserved(self, site: str) -> bool:
+        """Whether visitors of a site get 402. Does not block."""
+        return site in self._unserved
+
+    def look_at_terms(self, taken: Mapping[str, tuple[bytes, int]], at: int) -> None:
+        """Sites that were taken at this node (owner, when their newest version was made): have those end that
+        nobody renewed, and warn before. Only while use is charged."""
+        if not self.billing:
+            return
+        lifetime = self.config.billing.free_lifetime
+        for site, (owner, deployed) in taken.items():
+            tier = self.tier(owner)
+            with self._write() as db:
+                pauses.seen(db, site, owner, min(deployed, at))
+                changes, warning = pauses.look(db, site, owner, tier, lifetime, at)
+            if warning:
+                self._outbox.warnings.append((owner, site, warning))
+            self.announce(changes)
+
+    # -- the chain
+
+    def next_block(self) -> int:
+        with self._lock, reading():
+            return mirror.cursor(self._db)
+
+    def take_events(self, answer: Mapping[str, Any]) -> list[mirror.News]:
+        """What the hook `chain_events` gave, once; what it means. On disk when it returns."""
+        with self._write() as db:
+            news = mirror.take(db, answer, int(time.time()))
+        self._dirty.update(n.owner for n in news if n.owner is not None)
+        return news
+
+    def site_owner(self, site: str) -> bytes | None:
+        """As the registry says; None for a site that never came there."""
+        with self._lock, reading():
+            found = self._db.execute("SELECT owner FROM site_owners WHERE site = ?", (site,)).fetchone()
+        return bytes(found[0]) if found else None
+
+    # -- settling
+
+    def next_batch(self, at: int) -> settlement.Batch | None:
+        """The batch that is to be offered now: one that was offered before and has no answer yet, or a new one.
+        It is written down as offered when it returns."""
+        if not self.billing or self._operator is None:
+            return None
+        billing = self.config.billing
+        when = settlement.When(billing.settle_least, billing.settle_every, billing.exposure)
+        with self._write() as db:
+            one = settlement.open_batch(db) or settlement.make(
+                db, self._operator, at, when, PriceList.from_config(billing)
+            )
+            if one is not None:
+                settlement.offering(db, one.root, at)
+            return one
+
+    def answered(self, root: bytes, answers: Sequence[Mapping[str, Any]], at: int) -> None:
+        """What `ledger_settle` answered to that batch. On disk when it returns."""
+        with self._write() as db:
+            settlement.answered(db, root, answers, at)
+            one = settlement.batch(db, root)
+        if one is not None:
+            self._dirty.update(charge.owner for charge in one.charges)
+
+
+def _standing_of(
+    db: sqlite3.Connection, owner: bytes, at: int, terms: Terms
+) -> tuple[list[pauses.Change], int]:
+    """Pause and resume what an owner has here; and what is missing, in credits."""
+    found = db.execute(
+        "SELECT site FROM holdings WHERE owner = ? UNION SELECT site FROM open WHERE owner = ? AND site <> '' "
+        "UNION SELECT site FROM pauses WHERE owner = ?",
+        (owner, owner, owner),
+    )
+    sites = [site for (site,) in found]
+    out = rollup.outlook(db, owner, facts.clock(db), at, terms, sites)
+    stored = {site for (site,) in db.execute("SELECT site FROM holdings WHERE owner = ?", (owner,))}
+    wanted = {
+        (site, service): why
+        for site in sites
+        for service, why in paused_services(site, out.after, terms.asked).items()
+        if service != STORAGE or site in stored  # what is not held here costs nothing
+    }
+    missing = max(1, sum(leaf.waived for leaf in out.leaves)) if wanted else 0
+    return pauses.follow(db, owner, sites, wanted, at), missing
+
+
+__all__ = ["Ledger", "Outbox", "Unbalanced"]
