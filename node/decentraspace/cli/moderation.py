@@ -1,4 +1,4 @@
-"""`decentraspace block` and `decentraspace reports`: what an operator refuses, and what people report."""
+"""`decentraspace block`: what an operator refuses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 from decentraspace.cli.output import emit, json_option, table
 from decentraspace.errors import BadInput
 
-_node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
+node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
 _cid = click.option("--cid", help="Content, by its CID.")
 _site = click.option("--site", help="A site: its id, host or URL.")
 _owner = click.option("--owner", help="All sites of a wallet, by its address.")
 
 
 @click.group(invoke_without_command=True)
-@_node_option
+@node_option
 @json_option
 @click.pass_context
 def block(context: click.Context, node: str | None, as_json: bool) -> None:
@@ -52,7 +52,7 @@ def block(context: click.Context, node: str | None, as_json: bool) -> None:
 )
 @click.option("--reason", default="", help="Shown to visitors, and in the public log.")
 @click.option("--hidden", is_flag=True, help="Do not name it in the log, but its double hash.")
-@_node_option
+@node_option
 @json_option
 def add(
     cid: str | None,
@@ -101,7 +101,7 @@ def _decision(one: dict[str, Any]) -> str:
 @_site
 @_owner
 @click.option("--reason", default="", help="For the log.")
-@_node_option
+@node_option
 @json_option
 def rm(
     number: int | None,
@@ -129,7 +129,7 @@ def rm(
 
 
 @block.command("list")
-@_node_option
+@node_option
 @json_option
 def list_(node: str | None, as_json: bool) -> None:
     """List your decisions, and the denylists your node follows.
@@ -147,7 +147,7 @@ def _list(node: str | None, as_json: bool) -> None:
     saved = client.load()
     found: list[dict[str, Any]] = []
     with client.Api(node or saved.node, saved) as api:
-        for page in _pages(api, "/moderation/blocks/"):
+        for page in pages(api, "/moderation/blocks/"):
             found += page["blocks"]
     lists = page["lists"]
     rows = [
@@ -174,7 +174,7 @@ def _list(node: str | None, as_json: bool) -> None:
 @click.option("--verify", "url", help="URL of any node's API: verify its whole log.")
 @click.option("--known", default="", help="Hash of an entry seen before, which must still be there.")
 @click.option("--peer", default="", help="Peer id that must have signed the log.")
-@_node_option
+@node_option
 @json_option
 def log(url: str | None, known: str, peer: str, node: str | None, as_json: bool) -> None:
     """Show a node's signed log of decisions, or verify that of any node. No login is needed with --verify.
@@ -190,7 +190,7 @@ def log(url: str | None, known: str, peer: str, node: str | None, as_json: bool)
     if url is None and (known or peer):
         raise BadInput("--known and --peer go with --verify.")
     with client.Api(url or node or client.load().node) as api:
-        entries = [one for page in _pages(api, "/moderation/log/") for one in page["entries"]]
+        entries = [one for page in pages(api, "/moderation/log/") for one in page["entries"]]
     if url is not None:
         _verify(entries, known, peer, as_json)
         return
@@ -223,79 +223,6 @@ def _verify(entries: list[dict[str, Any]], known: str, peer: str, as_json: bool)
     emit(value, text, as_json)
 
 
-@click.group(invoke_without_command=True)
-@click.option("--closed", is_flag=True, help="Those that were closed.")
-@_node_option
-@json_option
-@click.pass_context
-def reports(context: click.Context, closed: bool, node: str | None, as_json: bool) -> None:
-    """What people have reported to your node. `close` ends one with a decision.
-
-    \b
-    Examples:
-      decentraspace reports
-      decentraspace reports close 17 "Blocked: it is malware"
-    """
-    if context.invoked_subcommand is not None:
-        if as_json or node or closed:
-            raise BadInput("Write options behind the command.")
-        return
-    _reports(closed, node, as_json)
-
-
-@reports.command("list")
-@click.option("--closed", is_flag=True, help="Those that were closed.")
-@_node_option
-@json_option
-def list_reports(closed: bool, node: str | None, as_json: bool) -> None:
-    """List reports, the oldest first.
-
-    \b
-    Examples:
-      decentraspace reports list --closed
-    """
-    _reports(closed, node, as_json)
-
-
-def _reports(closed: bool, node: str | None, as_json: bool) -> None:
-    from decentraspace.cli import client
-
-    saved = client.load()
-    with client.Api(node or saved.node, saved) as api:
-        query = {"closed": 1} if closed else {}
-        found = [one for page in _pages(api, "/moderation/reports/", **query) for one in page["reports"]]
-    parts = []
-    for one in found:
-        times = f", {one['times']} times" if one["times"] > 1 else ""
-        parts.append(f"{one['id']}  {one['created']}  {one['category']}{times}\n  {one['target']}")
-        parts += [f"  {line}" for line in one["text"].splitlines()]
-        if one["contact"]:
-            parts.append(f"  from {one['contact']}")
-        if one["decision"] is not None:
-            parts.append(f"  closed: {one['decision']}")
-    emit({"reports": found}, "\n".join(parts) if parts else "No reports.", as_json)
-
-
-@reports.command()
-@click.argument("number", type=click.IntRange(1))
-@click.argument("decision")
-@_node_option
-@json_option
-def close(number: int, decision: str, node: str | None, as_json: bool) -> None:
-    """Close report NUMBER with a DECISION. To block what it names, use `decentraspace block add`.
-
-    \b
-    Examples:
-      decentraspace reports close 17 "Blocked: it is malware"
-    """
-    from decentraspace.cli import client
-
-    saved = client.load()
-    with client.Api(node or saved.node, saved) as api:
-        made = api.patch("/moderation/reports/", {"id": number, "decision": decision})
-    emit(made, f"Report {number} is closed.", as_json)
-
-
 def _named(cid: str | None, site: str | None, owner: str | None) -> dict[str, str]:
     given = {"cid": cid, "site": site, "owner": owner}
     named = {kind: text for kind, text in given.items() if text is not None}
@@ -304,7 +231,8 @@ def _named(cid: str | None, site: str | None, owner: str | None) -> dict[str, st
     return named
 
 
-def _pages(api: Any, path: str, **query: Any) -> Iterator[Any]:
+def pages(api: Any, path: str, **query: Any) -> Iterator[Any]:
+    """Of a list of the API, one after the other."""
     cursor = ""
     while True:
         page = api.get(path, limit=1000, cursor=cursor, **query)
