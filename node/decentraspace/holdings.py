@@ -19,10 +19,12 @@ from decentraspace import mirroring, retention
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
+from decentraspace.content.ipns import SiteNames
 from decentraspace.content.reader import BlockMissing
 from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED, SiteEntry, SiteIndex
 from decentraspace.errors import Conflict, TooLarge
 from decentraspace.identity.keys import NodeKey
+from decentraspace.names import published
 from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt, host_label
 from decentraspace.records.signing import sign_receipt
 from decentraspace.records.store import RecordStore, SiteHead
@@ -53,7 +55,7 @@ class Holdings:
     ) -> None:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records = blocks, records
-        self.index = SiteIndex(blocks)
+        self.index, self._names = SiteIndex(blocks), SiteNames(blocks)
         self._publish, self._tier, self._flags = publish, tier, flags
         self._pinning = trio.CapacityLimiter(_PINNING)
         self._locks: dict[bytes, trio.Lock] = {}
@@ -69,6 +71,7 @@ class Holdings:
         for label, _ in list(self.index.all()):
             if label not in live:
                 self.index.delete(label)
+                self._names.set(label, None)
         pinned = [
             (root, cids.parse(name.removeprefix(_PIN)))
             for root, name in self.blocks.pins()
@@ -174,6 +177,12 @@ class Holdings:
         entry = SiteEntry(head.site_id, head.label, head.owner, head.root, head.seq, flags)
         if old != entry:
             self.index.put(head.host_label, entry)
+        if head.channel == PRODUCTION:
+            named = published.of_site(self.records, head.site_id)
+            if named is None:
+                self._names.set(head.host_label, None)
+            else:
+                self._names.set(head.host_label, named.name, named.record)
 
     def _imposed(self, site_id: str, owner: bytes, flags: int) -> int:
         """A new version does not lift what was imposed on the one before."""
@@ -268,6 +277,7 @@ class Holdings:
         versions = self.records.history(site_id, channel, limit=-1)
         for label in {version.host_label for version in versions}:
             self.index.delete(label)
+            self._names.set(label, None)
         return self._release(site_id, channel)
 
     async def trim(self, owner: bytes) -> None:

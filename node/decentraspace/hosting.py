@@ -32,6 +32,7 @@ from decentraspace.errors import (
     NotFound,
     PaymentRequired,
     Unavailable,
+    Unprocessable,
 )
 from decentraspace.gateway import rulefiles
 from decentraspace.holdings import Holdings
@@ -41,11 +42,13 @@ from decentraspace.identity.siwe import rfc3339
 from decentraspace.leaving import Leaving
 from decentraspace.moderation.enforce import enforce
 from decentraspace.moderation.service import Moderation
+from decentraspace.names import published
 from decentraspace.network.fetch import Fetcher
+from decentraspace.records import naming
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.signing import sign_announcement, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead, Statement
-from decentraspace.records.verdict import NetworkRules, verify
+from decentraspace.records.verdict import NetworkRules, VerifiedRecord, verify
 from decentraspace.shares import Shares
 from decentraspace.units import size_of
 
@@ -135,6 +138,7 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
+        self._check_name(verified)
         refusal = await trio.to_thread.run_sync(
             self.moderation.refusal, manifest.site_id, owner, manifest.root
         )
@@ -177,6 +181,22 @@ class Hosting:
                 slug="revocation-too-old",
             )
         await self._changed(await self._add_and_publish(record))
+
+    @staticmethod
+    def _check_name(verified: VerifiedRecord) -> None:
+        """Others would take the version as one without a name; its owner is told."""
+        manifest: Any = verified.body
+        carried = manifest.ipns
+        if carried is None:
+            return
+        good = bool(verified.named) and naming.signed(manifest, verified.issued_at, carried, both=True)
+        if not good or carried[1] <= time.time():
+            raise Unprocessable(
+                "The record of the site's IPNS name is "
+                + ("over" if good else "not what its key has signed"),
+                hint="Update the program that you deploy with, or deploy without a name.",
+                slug="invalid-ipns",
+            )
 
     def _check_turn(self, manifest: SiteManifest, head: SiteHead | None) -> None:
         """A deploy through this node must follow the version this node knows to be the newest."""
@@ -246,13 +266,15 @@ class Hosting:
         await self._add_and_publish(sign_announcement(announcement, self.key, self.rules))
 
     async def resolve_host(self, label: str) -> bool:
-        """A visitor asks for a host that the index lacks, or for a root (a CID) that no pin here reaches;
-        whether it may be served now."""
+        """A visitor asks for a host that the index lacks, for a root (a CID) that no pin here reaches, or for a
+        key's name; whether it may be served now."""
         try:
             root = cids.parse(label)
         except BadInput:
             pass
         else:
+            if cids.codec(root) == cids.LIBP2P_KEY:
+                return await self._resolve_name(root)
             return await trio.to_thread.run_sync(self.records.is_named, root)
         head = await trio.to_thread.run_sync(self.records.at_host, label)
         if head is None:
@@ -262,6 +284,11 @@ class Hosting:
             if head is not None:
                 await self.holdings.show(head)
         return head is not None
+
+    async def _resolve_name(self, name: bytes) -> bool:
+        found = await trio.to_thread.run_sync(published.by_name, self.records, name)
+        head = await trio.to_thread.run_sync(self.records.head, found.site_id) if found else None
+        return head is not None and await self.resolve_host(head.host_label)
 
     async def _add_and_publish(self, record: bytes) -> AddResult:
         """Sponsor a record made or taken here: durable in the store first, then gossiped."""

@@ -15,10 +15,12 @@ from decentraspace.api.auth import RECORD_MOST, decode_base64
 from decentraspace.api.routing import Call, RouteTable
 from decentraspace.api.schemas import attr, time
 from decentraspace.content import cid as cids
+from decentraspace.content import ipns
 from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
 from decentraspace.identity import didkey
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import peer_id_of
+from decentraspace.names import published
 from decentraspace.records import codec
 from decentraspace.records.schema import PRODUCTION, SiteManifest, check_channel, check_label, site_id
 from decentraspace.records.store import FLAG_HEADERS, FLAG_REDIRECTS, SiteHead
@@ -48,6 +50,15 @@ class ReceiptAnswer:
 
 
 @dataclass(frozen=True)
+class IpnsName:
+    """The site's name in IPFS, which its owner's client has signed a record of."""
+
+    name: str = attr("Base36, for `/ipns/NAME` at any IPFS gateway.")
+    until: datetime = attr("When its newest record ends; a deploy renews it.")
+    current: bool = attr("Whether that record shows the newest version: false if that was deployed without.")
+
+
+@dataclass(frozen=True)
 class DeployAnswer:
     site: str = attr("Site id.", example="bkqx3fmw5zr2a4sd")
     host: str = attr("First label of the channel's host name.", example="blog--bkqx3fmw5zr2a4sd")
@@ -63,6 +74,7 @@ class DeployAnswer:
     warnings: list[str] = attr(
         "What has no effect of the site's `_redirects` and `_headers`, and why: a sentence each."
     )
+    ipns: IpnsName | None = attr("The site's IPNS name; null where no version has one, and for previews.")
 
 
 @table.add(
@@ -98,6 +110,7 @@ async def deploy(call: Call) -> DeployAnswer:
         _receipt(done.receipt),
         done.holders,
         done.warnings,
+        await trio.to_thread.run_sync(_ipns, call, head.site_id, head.channel, head.root),
     )
 
 
@@ -191,6 +204,7 @@ class SiteBrief:
     size: int = attr("Bytes of its files.")
     created: datetime = attr("When the current version was signed.")
     urls: dict[str, str] = attr("Where it is served by this node.")
+    ipns: IpnsName | None = attr("The site's IPNS name; null where no version has one, and for previews.")
     blocked: BlockedHere | None = attr("If this node refuses it: why. Other nodes decide for themselves.")
 
 
@@ -261,6 +275,7 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         size=found["size"],
         created=datetime.fromisoformat(found["created"]),
         urls=found["urls"],
+        ipns=_ipns(call, site, found["channel"], cids.parse(found["root"])),
         blocked=_blocked(call, node.records.head(site, query.channel)),
         held_here=found["held_here"],
         uptime=_uptime(call, found, holders),
@@ -275,6 +290,15 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
 def _blocked(call: Call, head: SiteHead | None) -> BlockedHere | None:
     why = call.node.hosting.moderation.refused(head) if head is not None else None
     return BlockedHere(why.status, str(why.members.get("by", "")), why.detail) if why is not None else None
+
+
+def _ipns(call: Call, site: str, channel: str, root: bytes) -> IpnsName | None:
+    """Of a site whose newest version has `root`. Blocking."""
+    found = published.of_site(call.node.records, site) if channel == PRODUCTION else None
+    if found is None:
+        return None
+    shown = ipns.verify(found.name, found.record, 0).value
+    return IpnsName(found.text, time(found.until), shown == "/ipfs/" + cids.to_text(root))
 
 
 def _below(cursor: str) -> tuple[int, bytes] | None:
@@ -377,5 +401,6 @@ def _brief(call: Call, head: SiteHead) -> SiteBrief:
         head.size,
         time(head.created),
         call.node.hosting.urls(head),
+        _ipns(call, head.site_id, head.channel, head.root),
         _blocked(call, head),
     )

@@ -14,6 +14,7 @@ from decentraspace.api.services import NodeServices
 from decentraspace.content import cid as cids
 from decentraspace.content import ipns
 from decentraspace.errors import BadInput, Forbidden, NotFound, QuotaExceeded, Unprocessable, UnsupportedMedia
+from decentraspace.names import published
 
 table = RouteTable()
 RECORD = "application/vnd.ipfs.ipns-record"
@@ -29,9 +30,14 @@ _NAME = {"name": "The name of a key: a CID, or a peer id."}
     problems=(BadInput, NotFound),
 )
 async def get_record(call: Call) -> Reply:
-    """What the name of a key stands for, signed by the key"""
+    """What the name of a key stands for, signed by the key
+
+    A site's name has the record that the site's newest version carries, whatever else was sent here.
+    """
     name = ipns.parse_name(call.params["name"])
-    record = await trio.to_thread.run_sync(ipns.NameStore(call.node.blocks).get, name)
+    record = await trio.to_thread.run_sync(_of_site, call.node, name)
+    if record is None:
+        record = await trio.to_thread.run_sync(ipns.NameStore(call.node.blocks).get, name)
     if record is None:
         raise NotFound("This node has no valid record of that name")
     seconds = max(0, min(record.ttl, int(record.until - time.time())))
@@ -61,6 +67,17 @@ async def put_record(call: Call) -> Reply:
     encoded = await call.stream.read(ipns.MAX_RECORD)
     await trio.to_thread.run_sync(_keep, call.node, name, encoded)
     return Reply(b"", headers={"Content-Type": "text/plain"})
+
+
+def _of_site(node: NodeServices, name: bytes) -> ipns.Record | None:
+    """Of a site that is served."""
+    found = published.by_name(node.records, name)
+    if found is None or not found.valid:
+        return None
+    head = node.records.head(found.site_id)
+    if head is None or node.hosting.moderation.refusal(head.site_id, head.owner, head.root) is not None:
+        return None
+    return ipns.verify(name, found.record)
 
 
 def _keep(node: NodeServices, name: bytes, encoded: bytes) -> None:

@@ -48,7 +48,8 @@ def home() -> Path:
 
 @dataclass(frozen=True)
 class Saved:
-    """A login on this machine. `key`: the session key, hexadecimal; times in Unix seconds."""
+    """A login on this machine. `key`: the session key, hexadecimal; times in Unix seconds; `names`: what the keys
+    of sites' IPNS names are made from (identity/sitekeys.py), hexadecimal, of one site where the scope is one."""
 
     node: str
     network: str
@@ -60,6 +61,7 @@ class Saved:
     message: str
     signature: str
     key: str
+    names: str = ""
 
     @property
     def name(self) -> str:
@@ -75,6 +77,15 @@ class Saved:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.key))
+
+    def name_key(self, site_id: str) -> Ed25519PrivateKey | None:
+        """Of the site's IPNS name; None in a login without."""
+        from decentraspace.identity import sitekeys
+
+        if not self.names:
+            return None
+        made = bytes.fromhex(self.names)
+        return sitekeys.site_key(sitekeys.site_seed(made, site_id) if self.scope == "*" else made)
 
     @property
     def did(self) -> str:

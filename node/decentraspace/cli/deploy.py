@@ -6,6 +6,8 @@ import base64
 import re
 import sys
 import time
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from decentraspace.content.importer import Entry
 
 _TRIES = 3
+_NAME_LIFE = 365 * 86400  # seconds that the record of a site's IPNS name is valid
 
 
 @click.command()
@@ -93,7 +96,7 @@ def deploy(
             interrupted()
         head = current(api, saved, label, channel, versions=1)
         changed = True
-        if head is not None and same(head, done.root.cid) and not force:
+        if head is not None and same(head, done.root.cid) and not force and not name_is_due(head, saved):
             changed, answer = False, unchanged(head)
         else:
             answer = publish(api, saved, done.root, label, channel, folder, head, include_hidden)
@@ -117,6 +120,7 @@ def deploy(
             *(f"  {kind.title():8} {urls[kind]}" for kind in ("site", "preview") if kind in urls),
             f"  Version  {urls['version']}",
             f"  Path     {urls['path']}",
+            *([f"  IPNS     /ipns/{answer['ipns']['name']}"] if answer.get("ipns") else []),
         ]
     )
     value = {"changed": changed, "uploaded": done.sent, "left_out": look.left_out, "warnings": warnings}
@@ -207,10 +211,26 @@ def same(head: dict[str, Any], root: bytes) -> bool:
     return bool(head["held_here"]) and cids.parse(head["root"]) == root
 
 
+def name_is_due(head: dict[str, Any], saved: Saved) -> bool:
+    """Whether the record of the site's IPNS name wants a new version, though nothing else does."""
+    from decentraspace.content.ipns import name_text
+    from decentraspace.records.naming import name_of
+
+    key = saved.name_key(head["site"])
+    if key is None or head["channel"] != "production" or "ipns" not in head:  # an older node knows no names
+        return False
+    said = head["ipns"]
+    if said is None or not said["current"]:
+        return True
+    left = datetime.fromisoformat(said["until"]).timestamp() - time.time()
+    return said["name"] != name_text(name_of(key.public_key().public_bytes_raw())) or left < _NAME_LIFE / 2
+
+
 def unchanged(head: dict[str, Any]) -> dict[str, Any]:
     """A deploy's answer for a version that is there already; without a receipt, as none was asked for."""
     fields = ("site", "host", "channel", "seq", "root", "manifest", "urls")
-    return {**{f: head[f] for f in fields}, "holders": [h["peer_id"] for h in head["holders"]]}
+    named = {"ipns": head.get("ipns")}
+    return {**{f: head[f] for f in fields}, **named, "holders": [h["peer_id"] for h in head["holders"]]}
 
 
 def slug(name: str) -> str:
@@ -288,7 +308,8 @@ def sign_next(
 ) -> bytes:
     """The record of the version after `head`."""
     from decentraspace.content import cid as cids
-    from decentraspace.records.schema import SiteManifest
+    from decentraspace.records import naming
+    from decentraspace.records.schema import PRODUCTION, SiteManifest
     from decentraspace.records.signing import sign_site
 
     manifest = SiteManifest(
@@ -305,4 +326,9 @@ def sign_next(
         controllers=(),
         created=int(time.time()),
     )
+    key = saved.name_key(manifest.site_id) if channel == PRODUCTION else None
+    if key is not None:
+        issued_at = saved.delegation.verify(saved).issued_at
+        until = int(time.time()) + _NAME_LIFE
+        manifest = replace(manifest, ipns=naming.sign(key, manifest, issued_at, until))
     return sign_site(manifest, saved.session_key, saved.delegation, saved)

@@ -45,6 +45,18 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9]))*(?:--[a-z2-7]{16})?")
     type=click.IntRange(1, 90),
     help="Days until the session runs out.",
 )
+@click.option(
+    "--names/--no-names",
+    default=True,
+    help="Let the wallet sign a second text, from which the IPNS names of your sites are made.",
+)
+@click.option(
+    "--name-generation",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Raise it to give your sites other IPNS names, if somebody else has had your session file.",
+)
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 @json_option
 def login(
@@ -53,13 +65,16 @@ def login(
     key_stdin: bool,
     scope: str,
     days: int,
+    names: bool,
+    name_generation: int,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Let a session key, made on this machine, publish for your wallet.
 
-    The wallet's key is asked for at a hidden prompt, used for one signature (EIP-4361), and forgotten. What
-    is to be signed is shown first; on a terminal you are asked whether to sign it.
+    The wallet's key is asked for at a hidden prompt, used for two signatures, and forgotten: one lets the
+    session key publish (EIP-4361), of the other the keys of your sites' IPNS names are made, the same at every
+    login. What is to be signed is shown first; on a terminal you are asked whether to sign it.
 
     \b
     Examples:
@@ -71,7 +86,7 @@ def login(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from decentraspace.cli import client
-    from decentraspace.identity import delegation
+    from decentraspace.identity import delegation, sitekeys
 
     _check_scope(scope)
     url = node or client.last_node() or client.DEFAULT_NODE
@@ -97,11 +112,15 @@ def login(
         )
         from eth_account.messages import encode_defunct
 
+        of_names = sitekeys.message(owner, challenge["network"], name_generation) if names else ""
         if not as_json:
             click.echo(f"Your wallet signs this text:\n\n{message}\n", err=True)
+            if of_names:
+                click.echo(f"And this one, which nobody is sent the signature of:\n\n{of_names}\n", err=True)
             if not yes and not key_stdin and sys.stdin.isatty():
                 click.confirm("Sign it?", abort=True, default=True, err=True)
         signature = bytes(account.sign_message(encode_defunct(text=message)).signature)
+        seed = _seed_of_names(account, of_names, scope) if of_names else b""
         saved = client.Saved(
             node=url,
             network=challenge["network"],
@@ -113,6 +132,7 @@ def login(
             message=message,
             signature=signature.hex(),
             key=session.private_bytes_raw().hex(),
+            names=seed.hex(),
         )
         saved.delegation.verify(Rules())
         answer = api.log_in_with(saved)
@@ -171,6 +191,16 @@ def _site_of(owner: bytes, scope: str) -> str:
     if site != site_id(owner, label):
         raise BadInput(f"{scope} is no site of the wallet {checksum_address(owner)}.")
     return site
+
+
+def _seed_of_names(account: Any, text: str, scope: str) -> bytes:
+    """A login for one site gets the key of that site's name, and of no other."""
+    from eth_account.messages import encode_defunct
+
+    from decentraspace.identity import sitekeys
+
+    seed = sitekeys.seed(bytes(account.sign_message(encode_defunct(text=text)).signature))
+    return seed if scope == "*" else sitekeys.site_seed(seed, scope)
 
 
 def _account(keystore: Path | None, key_stdin: bool) -> Any:

@@ -31,6 +31,8 @@ MAX_NAMES = 10_000  # kept by a node
 DEFAULT_TTL = 5 * 60  # seconds
 _PREFIX = b"ipns-signature:"
 _STORED = b"ipns:"
+_OF_SITES = b"site-name:"  # multihash of a name: host label, record
+_OF_HOSTS = b"name-of:"  # host label: multihash of its name
 _TTL_MOST = 7 * 86400  # seconds
 _VALUE, _SIGNATURE_V1, _VALIDITY_TYPE, _VALIDITY, _SEQUENCE, _TTL, _KEY, _SIGNATURE_V2, _DATA = range(1, 10)
 _RSA, _ED25519, _SECP256K1, _ECDSA = range(
@@ -130,6 +132,44 @@ def create(
     )
     public = b"\x08\x01\x12\x20" + key.public_key().public_bytes_raw()
     return b"\x01\x72\x00" + varint(len(public)) + public, encoded
+
+
+class SiteNames:
+    """Names of sites, beside the blocks: to which host of the index a name belongs, and its newest record. What is
+    shown under the name is what the host shows."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+
+    def set(self, host_label: str, name: bytes | None, encoded: bytes = b"") -> None:
+        """Have a host's name be this one, and no other any more; None: it has none. Durable when it returns."""
+        of_host, meta = _OF_HOSTS + host_label.encode(), self._store.db["meta"]
+        wanted = None if name is None else cids.multihash(name)
+        value = bytes(libipld.encode_dag_cbor([host_label, encoded]))
+        with self._store.read() as txn:
+            old = txn.get(of_host, db=meta)
+            if old == wanted and (wanted is None or txn.get(_OF_SITES + wanted, db=meta) == value):
+                return
+            old = None if old is None else bytes(old)
+        with self._store.write() as txn:
+            if old is not None and old != wanted:
+                known = txn.get(_OF_SITES + old, db=meta)
+                if known is not None and libipld.decode_dag_cbor(bytes(known))[0] == host_label:
+                    txn.delete(_OF_SITES + old, db=meta)
+            if wanted is None:
+                txn.delete(of_host, db=meta)
+            else:
+                txn.put(of_host, wanted, db=meta)
+                txn.put(_OF_SITES + wanted, value, db=meta)
+
+    def get(self, name: bytes) -> tuple[str, bytes] | None:
+        """(host label, record), which may be over."""
+        with self._store.read() as txn:
+            known = txn.get(_OF_SITES + cids.multihash(name), db=self._store.db["meta"])
+        if known is None:
+            return None
+        host_label, encoded = libipld.decode_dag_cbor(bytes(known))
+        return host_label, encoded
 
 
 class NameStore:

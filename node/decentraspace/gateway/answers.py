@@ -87,7 +87,7 @@ class Answers:
 
     async def record(self, name: str, request: Request, headers: Any, protocol: Any, method: str) -> None:
         """The signed record of a key's name, for clients that verify it."""
-        record = self._names.record(name)
+        record = await self._names.record(name)
         etag = f'"{cids.to_text(cids.make(cids.RAW, record.encoded))}"'
         answer = [
             ("content-type", formats.TYPES[formats.NAME_RECORD]),

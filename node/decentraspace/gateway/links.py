@@ -1,4 +1,8 @@
-"""What names that are no keys lead to, as the node says, kept by a worker for moments: the node keeps it longer."""
+"""What a worker asks its node about names, and keeps for moments.
+
+Known   what the node has records of, and the store not yet
+Links   where names lead that are no keys; the node keeps it longer
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,29 @@ from typing import NamedTuple
 from decentraspace.gateway.control import ControlClient
 
 _KEPT_FOR = 2.0  # seconds; a change shows that much later
+_UNKNOWN_FOR = 2.0  # seconds that what the node does not know is not asked for again
 _MOST = 10_000  # names
 _AT_ONCE = 200  # names that the node is asked for
+
+
+class Known:
+    """Asks the node about hosts, content and keys that it may know and the store lacks, each once in a while."""
+
+    def __init__(self, control: ControlClient) -> None:
+        self._control = control
+        self._unknown: dict[str, float] = {}
+
+    async def resolved(self, name: str) -> bool:
+        """Whether to look into the store again."""
+        now = asyncio.get_running_loop().time()
+        if self._unknown.get(name, 0.0) > now:
+            return False
+        if await self._control.ask("resolve", 5.0, host=name):
+            return True
+        if len(self._unknown) > _MOST:
+            self._unknown.clear()
+        self._unknown[name] = now + _UNKNOWN_FOR
+        return False
 
 
 class Link(NamedTuple):

@@ -18,10 +18,11 @@ from decentraspace.content import denied
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.denied import Denied, DenyRules
 from decentraspace.content.denylist import GONE, LEGAL
-from decentraspace.content.siteindex import FLAG_GONE, SiteEntry
+from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED, SiteEntry
 from decentraspace.errors import BadInput, Blocked, Unavailable
 from decentraspace.gateway import pages
 from decentraspace.gateway.page import NOSNIFF, Page
+from decentraspace.gateway.request import Answered, refusal
 
 _LOOK = 0.25  # seconds
 _ALLOWED_MOST = 10_000  # answers kept
@@ -83,6 +84,13 @@ class Refusals:
         if (found := self._rules.find(entry.root, path)) is not None:
             raise found.error("This site, or this page of it,")
         self.check_name(host, path)
+
+    def check_shown(self, entry: SiteEntry) -> None:
+        """A site that is flagged, as a whole. Answered, in its name."""
+        if entry.flags & FLAG_BLOCKED:
+            raise Answered(self.page(self.site(entry)), entry.site_id)
+        if entry.flags & FLAG_PAUSED:
+            raise refusal(402, "Paused", "This site is paused until its owner adds credit.", entry.site_id)
 
     def site(self, entry: SiteEntry) -> Blocked:
         """Why a site that is flagged as blocked is."""

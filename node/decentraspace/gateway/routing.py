@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -11,14 +10,13 @@ from decentraspace.content import cid as cids
 from decentraspace.content import siteindex
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.gateway import formats, negotiate
-from decentraspace.gateway.control import ControlClient
+from decentraspace.gateway.links import Known
 from decentraspace.gateway.names import Found, Names
 from decentraspace.gateway.page import Mode, content_mode, site_mode
 from decentraspace.gateway.refusals import Refusals
 from decentraspace.gateway.request import (
     LABEL_MOST,
     PATH_MOST,
-    Answered,
     Settings,
     Target,
     host_name,
@@ -27,7 +25,6 @@ from decentraspace.gateway.request import (
     refusal,
 )
 
-_UNKNOWN_FOR = 2.0  # seconds a host that the node does not know is not asked for again
 _LABEL = re.compile(r"[a-z0-9.-]{1,253}")
 _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
 _AWAY = "public, max-age=3600"  # for redirects to where content has an origin of its own
@@ -42,18 +39,17 @@ class Router:
         self,
         settings: Settings,
         store: BlockStore,
-        control: ControlClient,
+        known: Known,
         names: Names,
         refusals: Refusals,
     ) -> None:
-        self.settings, self._store, self._control = settings, store, control
+        self.settings, self._store, self._resolved = settings, store, known.resolved
         self._names, self._refusals = names, refusals
         self._suffix = "." + settings.domain
         self._public = (urlsplit(settings.public_url).hostname or "").rstrip(".")
         self._site_mode = site_mode(settings.autoindex)
         self._entries: dict[bytes, siteindex.SiteEntry] = {}
         self._targets: dict[tuple[bytes, str], Target] = {}
-        self._unknown: dict[str, float] = {}
         self._hosts = store.db["hosts"]
         self._begin = store.env.begin
 
@@ -139,10 +135,7 @@ class Router:
                 404, "No such site", "No node that this one knows has published a site with this name."
             )
         entry = siteindex.decode(raw)
-        if entry.flags & siteindex.FLAG_BLOCKED:
-            raise Answered(self._refusals.page(self._refusals.site(entry)), entry.site_id)
-        if entry.flags & siteindex.FLAG_PAUSED:
-            raise refusal(402, "Paused", "This site is paused until its owner adds credit.", entry.site_id)
+        self._refusals.check_shown(entry)
         self._refusals.check_site(entry, label + self._suffix, path)
         return Target(entry.site_id, entry.root, path, self._site_mode)
 
@@ -189,7 +182,7 @@ class Router:
         found = await self._named(name, path[1:], scope)
         gateway = _parent(host, ".ipns.")
         mode = self._mode("/ipns/" + name, own_host=True, gateway=gateway, cache=found.cache)
-        return Target("", found.root, path, mode)
+        return Target(found.site, found.root, path, mode)
 
     async def _by_name_path(self, name: str, host: str, path: str, scope: Any) -> Target:
         text, slash, rest = path[len("/ipns/") :].partition("/")
@@ -206,7 +199,7 @@ class Router:
             raise moved(302, to, _AWAY)
         found = await self._named(plain, rest, scope)
         mode = self._mode("/ipns/" + plain, own_host=False, cache=found.cache)
-        return Target("", found.root, slash + rest, mode)
+        return Target(found.site, found.root, slash + rest, mode)
 
     def _may_be_linked(self, name: str) -> bool:
         """A host that is not this gateway's, and not an address."""
@@ -217,7 +210,9 @@ class Router:
     async def _by_link(self, name: str, path: str, scope: Any) -> Target:
         """On the very host that the name is."""
         found = await self._named(name, path[1:], scope)
-        return Target("", found.root, path, self._mode("/ipns/" + name, own_host=True, cache=found.cache))
+        return Target(
+            found.site, found.root, path, self._mode("/ipns/" + name, own_host=True, cache=found.cache)
+        )
 
     async def _named(self, name: str, path: str, scope: Any) -> Found:
         self._refusals.check_name(name, path)
@@ -251,18 +246,6 @@ class Router:
             raise refusal(
                 404, "Not served here", "This node serves what its sites consist of, and nothing else."
             )
-
-    async def _resolved(self, name: str) -> bool:
-        """Ask the node about a host, at most once in a while."""
-        now = asyncio.get_running_loop().time()
-        if self._unknown.get(name, 0.0) > now:
-            return False
-        if await self._control.ask("resolve", 5.0, host=name):
-            return True
-        if len(self._unknown) > 10_000:
-            self._unknown.clear()
-        self._unknown[name] = now + _UNKNOWN_FOR
-        return False
 
 
 def _parent(host: str, mark: str) -> str:

@@ -23,7 +23,7 @@ from decentraspace.errors import BadInput, Blocked, Unavailable
 from decentraspace.gateway import formats, negotiate, pipe
 from decentraspace.gateway.answers import Answers
 from decentraspace.gateway.control import ControlClient, beat
-from decentraspace.gateway.links import Links
+from decentraspace.gateway.links import Known, Links
 from decentraspace.gateway.names import Names
 from decentraspace.gateway.page import CORS, NOSNIFF, Page
 from decentraspace.gateway.prepared import Pages
@@ -51,8 +51,9 @@ class Gateway:
         self.supply = Supply(self.store, self.control, settings.fetch_timeout, self.refusals.check_block)
         self.usage = UsageCounter(self.control)
         links = Links(ControlClient(settings.socket), settings.name_timeout)
-        self.names = Names(self.store, self.supply, links, self.refusals.check_name)
-        self.router = Router(settings, self.store, self.control, self.names, self.refusals)
+        known = Known(self.control)
+        self.names = Names(self.store, self.supply, links, known, self.refusals)
+        self.router = Router(settings, self.store, known, self.names, self.refusals)
         self.pages = Pages(self.supply, self.refusals, settings.cache_bytes)
         self.sender = Sender(self.supply, self.usage, pipe.folder(Path(settings.socket).parent))
         self.answers = Answers(self.supply, self.names, self.sender)

@@ -231,7 +231,7 @@ def _to_plain(judgement: Judgement) -> tuple[Any, ...]:
     start = e.raw.index(e.record)
     return (
         True, start, start + len(e.record), e.sponsor, e.at, e.sig,
-        r.cid, r.kind, body, r.key, r.owner, r.issued_at, r.expires_at,
+        r.cid, r.kind, body, r.key, r.owner, r.issued_at, r.expires_at, r.named,
     )  # fmt: skip
 
 
@@ -241,11 +241,11 @@ def _from_plain(raw: bytes, plain: tuple[Any, ...]) -> Judgement:
         refusal = RecordRefused(text, slug=slug, hint=hint)
         refusal.faulty, refusal.sponsor = faulty, sponsor
         return refusal
-    _, start, end, sponsor, at, sig, cid, kind, body, key, owner, issued_at, expires_at = plain
+    _, start, end, sponsor, at, sig, cid, kind, body, key, owner, issued_at, expires_at, named = plain
     record = raw[start:end]
     return Judged(
         Envelope(record, sponsor, at, sig, raw),
-        VerifiedRecord(cid, kind, KINDS[kind](*body), key, owner, issued_at, expires_at, record),
+        VerifiedRecord(cid, kind, KINDS[kind](*body), key, owner, issued_at, expires_at, record, named),
     )
 
 

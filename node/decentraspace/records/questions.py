@@ -124,6 +124,24 @@ class Questions:
             )
         ]
 
+    def naming_version(self, site_id: str) -> tuple[bytes, int] | None:
+        """(record CID, when its delegation was issued) of the newest version that counts and carries a record of
+        the site's name."""
+        rows = self._all(
+            "SELECT names.cid, issued_at FROM versions JOIN names USING (cid) WHERE site = ? AND channel = ? "
+            "AND refused IS NULL ORDER BY issued_at DESC, seq DESC, names.cid LIMIT 1",
+            site_id,
+            PRODUCTION,
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def sites_named(self, key: bytes) -> list[str]:
+        """Sites that have versions which carry a record signed by a name's key (32 bytes)."""
+        rows = self._all(
+            "SELECT DISTINCT site FROM names JOIN versions USING (cid) WHERE names.key = ? LIMIT 16", key
+        )
+        return [row[0] for row in rows]
+
     def delegated_at(self, owner: bytes, key: bytes) -> int | None:
         """When the newest delegation was issued under which `key` signed a version known here."""
         found: int | None = self._all(

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from decentraspace.content import cid as cids
 from decentraspace.errors import BadInput
 from decentraspace.records.cbor import Link
+from decentraspace.records.naming import MAX_UNTIL, Carried
 
 MAX_SEQ = 2**53 - 1  # what every JSON reader can hold
 MAX_TIME = 2**40
@@ -104,10 +105,12 @@ def _cid(value: Any, name: str) -> None:
 @dataclass(frozen=True)
 class SiteManifest:
     """A version of a site. `channel` is `production` or a preview's name; each has its own chain of
-    versions, numbered 1, 2, 3 …, each naming the one before by `prev`."""
+    versions, numbered 1, 2, 3 …, each naming the one before by `prev`. `ipns`: naming.Carried, of production only
+    and left out where there is none; that it is signed as it should be is not looked at here."""
 
     kind_name: ClassVar[str] = "site"
     links: ClassVar[tuple[str, ...]] = ("root", "prev")
+    optional: ClassVar[tuple[str, ...]] = ("ipns",)
 
     owner: bytes
     label: str
@@ -121,6 +124,7 @@ class SiteManifest:
     has_redirects: bool
     controllers: tuple[bytes, ...]
     created: int
+    ipns: Carried | None = None
 
     @property
     def site_id(self) -> str:
@@ -147,6 +151,19 @@ class SiteManifest:
         for controller in self.controllers:
             _raw(controller, 20, "a controller")
         _int(self.created, 1, MAX_TIME, "created")
+        if self.ipns is not None:
+            self._check_ipns(self.ipns)
+
+    def _check_ipns(self, carried: Any) -> None:
+        if self.channel != PRODUCTION:
+            raise BadInput("Only versions of production carry a record of the site's name")
+        if not isinstance(carried, tuple) or len(carried) != 4:
+            raise BadInput("ipns must be a list of key, time and two signatures")
+        key, until, *signatures = carried
+        _raw(key, 32, "ipns: the key")
+        _int(until, 1, MAX_UNTIL, "ipns: the time")
+        for signature in signatures:
+            _raw(signature, 64, "ipns: a signature")
 
 
 @dataclass(frozen=True)
@@ -261,8 +278,11 @@ OF_NODES = frozenset({"node", "receipt"})  # signed by a node's key, without a d
 
 
 def to_map(body: Body) -> dict[str, Any]:
-    """For DAG-CBOR: all fields; CIDs as links."""
+    """For DAG-CBOR: all fields, but for optional ones that are None; CIDs as links."""
     values = {f.name: getattr(body, f.name) for f in fields(body)}
+    for name in getattr(body, "optional", ()):
+        if values[name] is None:
+            del values[name]
     return {k: Link(v) if k in body.links and v is not None else v for k, v in values.items()}
 
 
@@ -271,9 +291,11 @@ def from_map(kind: str, values: Any) -> Body:
     cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         raise BadInput(f"Records of kind {str(kind)[:40]!r} are not known")
-    names = {f.name for f in fields(cls)}
-    if not isinstance(values, dict) or set(values) != names:
+    names, optional = {f.name for f in fields(cls)}, set(getattr(cls, "optional", ()))
+    if not isinstance(values, dict) or not names - optional <= set(values) <= names:
         raise BadInput(f"A record of kind {kind} has other fields than it should")
+    if any(values[name] is None for name in optional & set(values)):
+        raise BadInput("What there is not is left out")  # there would be two encodings of one thing
     body: Body = cls(**{name: _read(value, name, name in cls.links) for name, value in values.items()})
     try:
         body.check()

@@ -207,6 +207,8 @@ class RecordStore(Questions):
         if not added:
             return AddResult("known", record), 0  # another thread was faster
         self._added.append(record.cid)
+        if record.named:
+            db.execute("INSERT INTO names VALUES (?, ?)", (record.cid, record.named))
         settled = chains.NOTHING
         if isinstance(body, SiteManifest):
             head = _as_head(record, body)

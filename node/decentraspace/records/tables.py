@@ -41,4 +41,10 @@ CREATE TABLE sponsors (
 )
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_NAMES = """
+CREATE TABLE names (cid BLOB PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX names_key ON names (key)
+"""
+"""Versions that carry a record of the site's IPNS name, and the name's key."""
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES)

@@ -17,7 +17,7 @@ from decentraspace.config import Config
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.delegation import VerifiedDelegation
 from decentraspace.identity.keys import peer_id_of
-from decentraspace.records import codec
+from decentraspace.records import codec, naming
 from decentraspace.records.schema import Body, NodeAnnouncement, Receipt, Revocation, SiteManifest
 
 
@@ -63,7 +63,9 @@ class NetworkRules:
 
 @dataclass(frozen=True)
 class VerifiedRecord:
-    """`owner`: 20 bytes, or b"" for records of nodes; `issued_at`: when the delegation was signed, else 0."""
+    """`owner`: 20 bytes, or b"" for records of nodes; `issued_at`: when the delegation was signed, else 0;
+    `named`: the key of the site's IPNS name, if the record carries what that key has signed for it, else b"". A
+    version whose name is signed wrongly is a version without a name."""
 
     cid: bytes
     kind: str
@@ -73,6 +75,7 @@ class VerifiedRecord:
     issued_at: int
     expires_at: int
     raw: bytes
+    named: bytes = b""
 
     @property
     def created(self) -> int:
@@ -110,7 +113,14 @@ def _verify(record: bytes, rules: NetworkRules) -> VerifiedRecord:
         delegation.issued_at if delegation else 0,
         delegation.expires_at if delegation else 0,
         record,
+        _named(decoded.body, delegation.issued_at if delegation else 0),
     )
+
+
+def _named(body: Body, issued_at: int) -> bytes:
+    if not isinstance(body, SiteManifest) or body.ipns is None:
+        return b""
+    return body.ipns[0] if naming.signed(body, issued_at, body.ipns) else b""
 
 
 def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
