@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _HOLDERS_SHOWN = 100
+_FORGET_EVERY = 3600.0  # seconds between looks for nodes that are gone for good
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,21 @@ class Hosting:
             nursery.start_soon(self._gossip)
             nursery.start_soon(self.challenges.run)
             nursery.start_soon(self.leaving.run)
+            nursery.start_soon(self._forget)
             await self.moderation.load()  # before anything is copied or served
             await nursery.start(self.copies.run)
             await nursery.start(self.moderation.run)
             task_status.started()
+
+    async def _forget(self) -> None:
+        """Now and then, what nodes that are gone for good have stated."""
+        while True:
+            await trio.sleep(_FORGET_EVERY)
+            try:
+                while count := await trio.to_thread.run_sync(self.records.forget_departed, int(time.time())):
+                    log.info("statements_forgotten", count=count, reason="their nodes have been gone for 30 days")
+            except DecentraSpaceError as error:  # the disk fails
+                log.error("statements_not_forgotten", reason=str(error))
 
     # -- taking deploys
 

@@ -32,6 +32,10 @@ from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedR
 __all__ = ["FLAG_HEADERS", "FLAG_REDIRECTS", "AddResult", "RecordStore", "SiteHead", "Statement"]
 
 _NODE_LIFETIME = 86400  # seconds after which an announcement that was not repeated no longer counts
+# Seconds after which the statements of a node that has not been heard of for as long are forgotten, and not taken
+# again. The same at all nodes: what one forgets and another does not would be offered at every exchange.
+FORGET_AFTER = 30 * 86400
+_FORGOTTEN = 1000  # statements in one transaction
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class RecordStore(Questions):
         super().__init__(open_database(path, MIGRATIONS), threading.RLock())
         self.rules = rules
         self._nodes: dict[bytes, Statement] | None = None  # by key, once somebody asked
-        self._announced: list[Statement] = []  # in the transaction under way
+        self._announced: dict[bytes, Statement] = {}  # by key, in the transaction under way
         self._tree: Tree | None = None  # of the records' hashes, once somebody asked
         self._added: list[bytes] = []  # CIDs, in the transaction under way
         self._removed: list[bytes] = []
@@ -105,7 +109,7 @@ class RecordStore(Questions):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._added, self._removed, self._announced = [], [], []
+            self._added, self._removed, self._announced = [], [], {}
             self._sponsors.forget()
             self._settler = chains.Settler(self._db)
             with transaction(self._db):
@@ -114,7 +118,7 @@ class RecordStore(Questions):
             if self._tree is not None:
                 self._tree = self._tree.changed(map(_hash, self._added), map(_hash, self._removed))
             if self._nodes is not None:
-                self._nodes.update((said.key, said) for said in self._announced)
+                self._nodes.update(self._announced)
 
     # -- taking records
 
@@ -178,7 +182,7 @@ class RecordStore(Questions):
         envelope, record = judged
         # What a joining node fetches is dated by its sponsors over all the past.
         day = envelope.at if joining else now
-        if self._is_stale(db, record):
+        if self._is_stale(db, record) or self._is_departed(record, now):
             # Not charged: anybody who kept a node's old statements could use up its quota with them.
             return AddResult("stale", record)
         if not local:
@@ -234,7 +238,7 @@ class RecordStore(Questions):
         else:
             self._replace_statement(db, record, body)
             if isinstance(body, NodeAnnouncement):
-                self._announced.append(Statement(record.cid, record.key, body, envelope.record))
+                self._announced[record.key] = Statement(record.cid, record.key, body, envelope.record)
         heads: list[SiteHead] = []
         removed: list[tuple[str, str]] = []
         for site, channel in settled.changed:
@@ -254,6 +258,46 @@ class RecordStore(Questions):
             (record.kind, record.key, about),
         ).fetchone()
         return old is not None and (-old[0], old[1]) < (-rank, record.cid)
+
+    def _is_departed(self, record: VerifiedRecord, now: int) -> bool:
+        """Whether it is an old statement of a node that nothing has been heard of for long."""
+        body = record.body
+        if not isinstance(body, NodeAnnouncement | Receipt) or body.created >= now - FORGET_AFTER:
+            return False
+        if self._nodes is None:
+            self.nodes(now)
+        last = self._announced.get(record.key) or (self._nodes or {}).get(record.key)
+        return last is None or last.body.created < now - FORGET_AFTER
+
+    def forget_departed(self, now: int) -> int:
+        """Forget some statements of nodes that have not announced themselves for FORGET_AFTER seconds, those as
+        old: their receipts name copies that nobody can ask for. How many; 0 when there are no more."""
+        before = now - FORGET_AFTER
+        with self._lock, reading():
+            self.nodes(now)
+            there = {key for key, said in (self._nodes or {}).items() if said.body.created >= before}
+            keys = [row[0] for row in self._db.execute("SELECT DISTINCT key FROM statements")]
+        gone: list[tuple[str, bytes, bytes, bytes]] = []
+        with self._transaction() as db:
+            for key in keys:
+                if key in there or len(gone) >= _FORGOTTEN:
+                    continue
+                rows = db.execute(
+                    "SELECT kind, key, about, cid FROM statements WHERE key = ? AND (kind != 'receipt' OR rank < ?) "
+                    "LIMIT ?",
+                    (key, before << 21, _FORGOTTEN - len(gone)),
+                ).fetchall()
+                gone += rows
+            for kind, key, about, cid in gone:
+                db.execute(
+                    "DELETE FROM statements WHERE kind = ? AND key = ? AND about = ?", (kind, key, about)
+                )
+                db.execute("DELETE FROM records WHERE cid = ?", (cid,))
+                self._removed.append(cid)
+        if any(kind == "node" for kind, *_ in gone):
+            with self._lock:
+                self._nodes = None
+        return len(gone)
 
     def _replace_statement(
         self, db: sqlite3.Connection, record: VerifiedRecord, body: NodeAnnouncement | Receipt
