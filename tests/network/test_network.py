@@ -123,6 +123,29 @@ async def test_a_partition_heals_by_set_exchange(factory: Factory) -> None:
             await until(lambda: len(left.accepted) == 25 and len(again.accepted) == 20)
 
 
+async def test_what_an_exchange_brings_is_taken_on_before_the_next_round(factory: Factory) -> None:
+    """From the first node by the second to the third, which would otherwise hear of it in ten minutes."""
+    first = factory.make()
+    async with running(first):
+        second = factory.make(bootstrap=[first.address])
+        async with running(second):
+            third = factory.make(bootstrap=[second.address])
+            async with running(third):
+                met = second.network.rounds.peers
+                await until(lambda: len(met) == 2 and all(this.done for this in met.values()))
+                source, other = met[first.key.peer_id], met[third.key.peer_id]
+                before = {id(this): this.due for this in (source, other)}
+                first.take(sites(1)[0])
+                first.network.rounds.demand()
+                await until(lambda: len(second.accepted) == 1 and source.done > 1)
+                assert other.due <= other.ended + 600 / 4 < before[id(other)]
+                assert source.due > source.ended + 600 / 4
+                other.ended = -1e9  # that long ago
+                first.take(sites(1)[0])
+                first.network.rounds.demand()
+                await until(lambda: len(third.accepted) == 2)
+
+
 async def test_what_gossip_lost_comes_with_the_next_exchange(factory: Factory) -> None:
     first = factory.make(sync_interval=0.3)
     async with running(first):

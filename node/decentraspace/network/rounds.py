@@ -1,7 +1,9 @@
 """When sets are exchanged, and with whom: with each peer when it connects, every `sync_interval`, on demand.
 
 Of two peers the one with the higher id begins, and the exchange goes both ways; the other one begins only
-when that one does not. A peer that breaks the protocol loses its connection.
+when that one does not. What an exchange brings is not gossiped: exchanges with the other peers are brought
+forward, so that news crosses the network within a round, not at a hop a round. A peer that breaks the
+protocol loses its connection.
 
 When all places for answers are taken, the peer that has kept this node waiting longest makes room, and if
 none has, the new one is told that this node is busy.
@@ -40,13 +42,15 @@ _ANSWERED_AT_ONCE = 16  # exchanges that peers began
 _LAG_SPARED = 5.0  # seconds a peer may keep this node waiting without losing its place to another
 _BUSY_RETRY = 2.0  # seconds until a busy peer is asked again, half of them to twice as many
 _SILENT_ROUNDS = 3  # after so many rounds in which the other one should have begun, this one does
+_BROUGHT_FORWARD = 4  # exchanges with a peer in an interval at most, when others bring news; it grants six
 _JITTER = 0.2  # of the interval: nodes that started together do not stay together
 _JOINING = 600.0  # seconds in which the first exchange with a peer brings what was there before
 
 
 @dataclass
 class Round:
-    """Exchanges with one peer, as long as it is connected. `last`: Unix seconds; `more`: that one was cut short."""
+    """Exchanges with one peer, as long as it is connected. `last`: when the last one ended, in Unix seconds, and
+    `ended` by trio's clock; `more`: that one was cut short."""
 
     due: float
     failures: int = 0
@@ -54,6 +58,7 @@ class Round:
     asked: bool = False
     done: int = 0
     last: float = 0.0
+    ended: float = 0.0
     more: bool = False
 
 
@@ -256,11 +261,14 @@ class Rounds:
         if now < self._joining_until and not result.more:
             self.met.add(peer)
         this.failures, this.done, this.last, this.more = 0, this.done + 1, time.time(), result.more
+        this.ended = now
         wait = self._config.sync_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
         begins = peer < self._own
         this.due = now + wait * (1 if begins else _SILENT_ROUNDS)
         if result.more and begins:
             this.due = now
+        if result.received:
+            self._bring_forward(peer, now)
         totals = self.totals
         totals.exchanges += 1
         totals.received += result.received
@@ -278,6 +286,13 @@ class Rounds:
                 bytes_in=result.bytes_in,
                 bytes_out=result.bytes_out,
             )
+
+    def _bring_forward(self, source: str, now: float) -> None:
+        """Exchanges with peers other than `source`, which brought news."""
+        apart = self._config.sync_interval / _BROUGHT_FORWARD
+        for name, this in self.peers.items():
+            if name != source and not this.failures:
+                this.due = min(this.due, max(now, this.ended + apart))
 
 
 async def _refuse(stream: Any) -> None:
