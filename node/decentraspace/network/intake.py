@@ -20,7 +20,7 @@ from decentraspace.network.source import ProviderFailed
 
 _SLOWEST = 4 * 1024  # verified bytes a second, on average over the stall limit and longer
 _BATCH = 4 * 1024 * 1024  # bytes stored at once
-_TOGETHER, _SOON = 512 * 1024, 0.1  # bytes, seconds: what a stream brings is looked at in such pieces
+_TOGETHER, _SOON = 1024 * 1024, 0.1  # bytes, seconds: what a stream brings is looked at in such pieces
 _AHEAD = 1  # such pieces that may wait to be looked at
 _BLOCKS_MOST = 500_000  # of one DAG under way; bounds what its links take in memory
 
