@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,15 @@ import pytest
 import trio
 from bench.nodes import Node as RunningProcess
 from bench.nodes import Owner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decentraspace.content import cid as cids
+from decentraspace.content import ipns
 from decentraspace.errors import Unavailable
+from decentraspace.network.dht.announcing import Announcing
 from decentraspace.network.dht.client import Dht
 from decentraspace.network.dht.finding import Finding
+from decentraspace.network.dht.schedule import Schedule
 from decentraspace.network.fetch import Fetcher, Provider
 from tests.interop.kubo import Kubo, kubo
 from tests.network.exchanging import Node, node
@@ -134,6 +139,33 @@ async def test_a_deployed_site_is_announced_once_and_kubo_finds_it_by_its_root_a
             shown = figures(running)
             assert shown["decentraspace_dht_roots"] == 1.0
             assert shown["decentraspace_dht_announced_total"] == 0.0
+
+
+async def test_kubo_resolves_names_that_a_node_published_in_the_dht(factory: Factory, tmp_path: Path) -> None:
+    """And the newer record, as soon as there is one."""
+    key = Ed25519PrivateKey.generate()
+    roots = [cids.make(cids.RAW, text) for text in (b"first", b"second")]
+    records: list[tuple[bytes, bytes]] = []
+    held: list[bytes] = []
+    async with servers(tmp_path, 2) as kubos, trio.open_nursery() as nursery:
+        settings = {"ipfs_peers": (await kubos[0].address(),), "dht": "lan"}
+        async with node(factory, tmp_path / "blocks", **settings) as ours:
+            dht = await joined(ours, 2)
+            schedule = Schedule(tmp_path / "dht.sqlite")
+            announcing = Announcing(dht, schedule, lambda: held, set, bool, lambda: records)
+            nursery.start_soon(announcing.run)
+            for number, root in enumerate(roots):
+                path = f"/ipfs/{cids.to_text(root)}"
+                name, record = ipns.create(key, path, until=time.time() + 3600, sequence=number)
+                records[:], held[:] = [(name, record)], [root]
+                await until(lambda wanted=number + 1: announcing.totals.announced == wanted)
+                assert announcing.totals.servers == 2
+                text = ipns.name_text(name)
+                resolved = await kubos[1].run("name", "resolve", "--nocache", f"/ipns/{text}")
+                assert resolved.decode().strip() == path
+            assert announcing.waiting()[:2] == (1, 0)
+            nursery.cancel_scope.cancel()
+    schedule.close()
 
 
 def deploy(owner: Owner, folder: Path) -> dict[str, str]:

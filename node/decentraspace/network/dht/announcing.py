@@ -7,8 +7,9 @@ of a core; what waits is the backlog.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 
 import structlog
@@ -38,7 +39,8 @@ class Totals:
 
 class Announcing:
     """`held()` gives what decides which roots there are, cheaply; `roots()` those roots, and `may(root)`
-    whether this node gives it to anybody, both blocking."""
+    whether this node gives it to anybody, both blocking. So is `names()`: IPNS names of the sites and their
+    records, each new one of which is published, and again as roots are announced."""
 
     def __init__(
         self,
@@ -47,10 +49,15 @@ class Announcing:
         held: Callable[[], Collection[bytes]],
         roots: Callable[[], Set[bytes]],
         may: Callable[[bytes], bool],
+        names: Callable[[], Iterable[tuple[bytes, bytes]]] = tuple,
     ) -> None:
         self.dht = dht
         self._schedule, self._held, self._roots, self._may = schedule, held, roots, may
+        self._names = names
         self._seen: frozenset[bytes] | None = None
+        self._published: dict[
+            bytes, tuple[bytes, bytes]
+        ] = {}  # what stands in the schedule for (name, record)
         self.totals = Totals()
 
     def waiting(self) -> Waiting:
@@ -86,8 +93,7 @@ class Announcing:
         """Announce what has waited longest. False: nothing is due, or nothing can be announced."""
         held = frozenset(self._held())
         if held != self._seen:
-            roots = await trio.to_thread.run_sync(self._roots)
-            await trio.to_thread.run_sync(self._schedule.follow, roots, time.time())
+            await trio.to_thread.run_sync(self._follow)
             self._seen = held
         root = await trio.to_thread.run_sync(self._schedule.next, time.time())
         if root is None:
@@ -95,17 +101,32 @@ class Announcing:
             return False
         if self.trouble():
             return False
-        if not await trio.to_thread.run_sync(self._may, root):
+        published = self._published.get(root)
+        if published is None and not await trio.to_thread.run_sync(self._may, root):
             await trio.to_thread.run_sync(self._schedule.told, root, time.time())  # looked at again then
             return True
         try:
-            self.totals.servers = await self.dht.provide(root)
+            if published is not None:
+                self.totals.servers = await self.dht.publish(*published)
+            else:
+                self.totals.servers = await self.dht.provide(root)
         except DecentraSpaceError as error:
             self.totals.failed += 1
-            log.warning("root_not_announced", root=cids.to_text(root), reason=str(error))
+            log.warning("not_announced", reason=str(error))
             await trio.to_thread.run_sync(self._schedule.failed, root, time.time())
         else:
             self.totals.announced += 1
-            log.info("root_announced", root=cids.to_text(root), servers=self.totals.servers)
+            what = cids.to_text(root) if published is None else cids.to_text(published[0], "base36")
+            log.info("announced", what=what, servers=self.totals.servers)
             await trio.to_thread.run_sync(self._schedule.told, root, time.time())
         return True
+
+    def _follow(self) -> None:
+        names = {_entry(*both): both for both in self._names()}
+        self._schedule.follow(self._roots() | names.keys(), time.time())
+        self._published = names
+
+
+def _entry(name: bytes, record: bytes) -> bytes:
+    """What stands for one record of a name: a later one is another, and due at once."""
+    return b"/ipns/" + hashlib.sha256(name + record).digest()

@@ -2,7 +2,8 @@
 
     Dht.run       while a libp2p host runs: know some servers at every distance
     Dht.provide   have the servers nearest to a CID say that this node has it; those that confirm are counted
-    Dht.find      who is said to have it
+    Dht.publish   have them keep an IPNS record
+    Dht.find      who is said to have a CID
 
 py-libp2p has a DHT, and its messages are used. The rest of it a node on the open internet cannot live with:
 it dials whatever address strangers name, keeps the connections, asks also peers that do not speak the
@@ -20,6 +21,7 @@ import structlog
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
@@ -42,6 +44,7 @@ _ENOUGH = 5  # providers found
 _TOLD_AT_ONCE = 6
 _REFRESH_FIRST, _REFRESH_MOST = 1.0, 600.0  # seconds between searches for servers, doubled each time
 _CLOSE = 3.0
+_ATTEMPTS, _PAUSE = 4, 0.1  # to open a stream; seconds, doubled each time
 
 
 @dataclass
@@ -113,16 +116,32 @@ class Dht:
                 "This node has no address that peers of the DHT could reach",
                 hint="Set network.announce to its public address.",
             )
+        # On one stream, so that the question comes after what it asks about.
+        request = wire.add_provider(key, self._own.to_bytes(), addresses) + wire.get_providers(key)
+
+        def confirms(data: bytes) -> bool:
+            return self._own.to_bytes() in wire.decode(data, Message.GET_PROVIDERS, self._mode).ids
+
+        return await self._tell(key, request, confirms, cids.to_text(cid))
+
+    async def publish(self, name: bytes, record: bytes) -> int:
+        """How many servers have taken an IPNS record; `name` as in content/ipns.py. Unavailable when none has."""
+        key = wire.name_key(name)
+
+        def confirms(data: bytes) -> bool:
+            return wire.taken(data, key, record)
+
+        return await self._tell(key, wire.put_value(key, record), confirms, cids.to_text(name, "base36"))
+
+    async def _tell(self, key: bytes, request: bytes, confirms: Callable[[bytes], bool], what: str) -> int:
+        """Send it to the servers nearest to the key; how many confirm it by their answer, at least one."""
         taken = 0
-        request = wire.add_provider(key, self._own.to_bytes(), addresses)
 
         async def tell(server: Known, limit: trio.Semaphore) -> None:
             nonlocal taken
             try:
-                # On one stream, so that the question comes after what it asks about.
-                data = await self._ask(server, request + wire.get_providers(key), visit)
-                if self._own.to_bytes() in wire.decode(data, Message.GET_PROVIDERS, self._mode).ids:
-                    taken += 1
+                answer = await self._ask(server, request, visit)
+                taken += confirms(answer)
             except Exception as error:  # noqa: BLE001 - whatever libp2p raises
                 log.debug("dht_not_told", peer=str(server.id), reason=repr(error))
             finally:
@@ -139,7 +158,7 @@ class Dht:
         if not taken:
             known = "none of its servers took it" if self._servers else "no server of it is known"
             raise Unavailable(
-                f"The DHT was not told of {cids.to_text(cid)}: {known}",
+                f"The DHT was not told of {what}: {known}",
                 hint="Name an IPFS peer that is a server of the DHT in network.ipfs_peers.",
             )
         return taken
@@ -214,8 +233,7 @@ class Dht:
         visit.busy.add(server.id)
         try:
             with trio.fail_after(_QUESTION):
-                await self._open(server, visit)
-                stream = await self._host.new_stream(server.id, [self._protocol])
+                stream = await self._stream(server, visit)
                 try:
                     await stream.write(request)
                     return bytes(await read_varint_prefixed_bytes_limited(stream, wire.MAX_ANSWER))
@@ -224,6 +242,18 @@ class Dht:
                         await stream.reset()
         finally:
             visit.busy.discard(server.id)
+
+    async def _stream(self, server: Known, visit: _Visit) -> Any:
+        for attempt in range(_ATTEMPTS):
+            await self._open(server, visit)
+            try:
+                return await self._host.new_stream(server.id, [self._protocol])
+            except SwarmException:
+                # A connection that is just ending still counts as one for a moment.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await trio.sleep(_PAUSE * 2**attempt)
+        raise AssertionError
 
     async def _open(self, server: Known, visit: _Visit) -> None:
         if self._host is not None and server.id in self._host.get_connected_peers():

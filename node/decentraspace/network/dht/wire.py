@@ -71,8 +71,32 @@ def add_provider(key: bytes, own: bytes, addresses: Iterable[str]) -> bytes:
     return _framed(message)
 
 
+def name_key(name: bytes) -> bytes:
+    """Of the record of an IPNS name (CIDv1, libp2p-key). Source: https://specs.ipfs.tech/ipns/ipns-record/."""
+    return b"/ipns/" + cids.multihash(name)
+
+
+def put_value(key: bytes, value: bytes) -> bytes:
+    message = Message(type=Message.PUT_VALUE, key=key)
+    message.record.key, message.record.value = key, value
+    return _framed(message)
+
+
+def taken(data: bytes, key: bytes, value: bytes) -> bool:
+    """Whether an answer to `put_value` says that the value was stored. BadInput."""
+    message = _parsed(data, Message.PUT_VALUE)
+    return bool(message.key == key and message.record.value == value)
+
+
 def decode(data: bytes, kind: int, mode: Mode) -> Answer:
     """An answer to a question of that `kind` (a type of Message). BadInput."""
+    message = _parsed(data, kind)
+    closer = [k for peer in message.closerPeers[:K] if (k := _known(peer, mode)) and k.addresses]
+    providers = [k for peer in message.providerPeers[:_PROVIDERS_MOST] if (k := _known(peer, mode))]
+    return Answer(closer, providers, {bytes(peer.id) for peer in message.providerPeers})
+
+
+def _parsed(data: bytes, kind: int) -> Message:
     message = Message()
     try:
         message.ParseFromString(data)
@@ -80,9 +104,7 @@ def decode(data: bytes, kind: int, mode: Mode) -> Answer:
         raise BadInput("its answer is no message of the DHT") from error
     if message.type != kind:
         raise BadInput("it answers something else than it was asked")
-    closer = [k for peer in message.closerPeers[:K] if (k := _known(peer, mode)) and k.addresses]
-    providers = [k for peer in message.providerPeers[:_PROVIDERS_MOST] if (k := _known(peer, mode))]
-    return Answer(closer, providers, {bytes(peer.id) for peer in message.providerPeers})
+    return message
 
 
 def _known(peer: Message.Peer, mode: Mode) -> Known | None:
