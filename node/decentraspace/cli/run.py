@@ -40,7 +40,7 @@ def run(
     import structlog
     import trio
 
-    from decentraspace import environment, log
+    from decentraspace import environment, heap, log
     from decentraspace.app import run_node
 
     more: dict[str, Any] = {"log": {"format": log_format}} if log_format else {}
@@ -48,4 +48,5 @@ def run(
     log.configure(config.log)
     for one in environment.unknown():
         structlog.get_logger(__name__).warning("unknown_variable", name=one.name, note=one.text)
+    heap.keep_compact()
     sys.exit(trio.run(run_node, config, key_passphrase()))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
-from decentraspace import ports
+from decentraspace import heap, ports
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 from decentraspace.gateway.control import ControlServer
@@ -102,6 +102,7 @@ async def serve_gateway(
     }
     environment = {
         **os.environ,
+        **heap.ENVIRONMENT,
         "DECENTRASPACE_GATEWAY_SETTINGS": json.dumps(settings),
         "DECENTRASPACE_GATEWAY_LISTEN": json.dumps(
             [gateway.host, gateway.port, gateway.workers or os.cpu_count()]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from decentraspace import heap
+
+# Threads that each take memory at once: glibc gives each an arena, a region of 64 MiB of which little is used.
+_ARENAS = """
+import sys, threading
+if sys.argv[1:]:
+    from decentraspace import heap
+    heap.keep_compact()
+here, go = threading.Barrier(17), threading.Barrier(17)
+def work():
+    here.wait()
+    kept = [b"x" * 5000 for _ in range(100)]
+    go.wait()
+for _ in range(16):
+    threading.Thread(target=work).start()
+here.wait()
+sizes = [line.split()[0].split("-") for line in open("/proc/self/maps")]
+starts = {int(a, 16) for a, _ in sizes if int(a, 16) % (64 << 20) == 0}
+print(len(starts))
+go.wait()
+"""
+
+
+def arenas(*arguments: str, **environment: str) -> int:
+    command = [sys.executable, "-c", _ARENAS, *arguments]
+    return int(subprocess.check_output(command, env={**os.environ, **environment}, text=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc on Linux")
+def test_threads_share_arenas() -> None:
+    """In this process and, by the environment, in those it starts."""
+    alone = arenas()
+    if alone < 4:
+        pytest.skip("this C library has no arenas for threads")
+    assert arenas("compact") <= 2
+    assert arenas(**heap.ENVIRONMENT) <= 2
