@@ -41,6 +41,7 @@ from decentraspace.ledger.sites import Sites
 from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.mirroring import Mirroring
+from decentraspace.names import published
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
@@ -164,8 +165,14 @@ class Node:
             return None
         schedule = Schedule(data / "dht.sqlite")
         self._closing.callback(schedule.close)
+        held = self.hosting.holdings
         return Announcing(
-            self.network.dht, schedule, self.hosting.holdings.all, self._roots, self._is_announced
+            self.network.dht,
+            schedule,
+            held.all,
+            self._roots,
+            self._is_announced,
+            lambda: published.current(self.records, held.holds),
         )
 
     def _roots(self) -> set[bytes]:
