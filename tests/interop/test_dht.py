@@ -135,6 +135,8 @@ async def test_a_deployed_site_is_announced_once_and_kubo_finds_it_by_its_root_a
             assert shown["decentraspace_dht_confirmed"] == 2.0
             found = await kubos[1].run("cat", f"/ipfs/{done['root']}/index.html")
             assert found == b"<h1>found in the DHT</h1>"
+            found = await kubos[1].run("cat", f"/ipns/{done['ipns']['name']}/index.html")
+            assert found == b"<h1>found in the DHT</h1>"
         with running:  # again: it was announced, and is not due for a day
             await until(lambda: figures(running)["decentraspace_dht_caught_up_time_seconds"] > 0)
             shown = figures(running)
@@ -169,10 +171,10 @@ async def test_kubo_resolves_names_that_a_node_published_in_the_dht(factory: Fac
     schedule.close()
 
 
-def deploy(owner: Owner, folder: Path) -> dict[str, str]:
+def deploy(owner: Owner, folder: Path) -> dict[str, Any]:
     command = owner.command("deploy", folder, "--json")
     done = subprocess.run(command, env=owner.environment, capture_output=True, check=True)
-    answer: dict[str, str] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 

@@ -30,7 +30,7 @@ class PeerAnswer:
 @dataclass(frozen=True)
 class DhtAnswer:
     servers: int = attr("Servers of the DHT that have answered this node.")
-    roots: int = attr("Roots of sites held here, which are announced in turn.")
+    roots: int = attr("Roots and IPNS names of sites held here, announced in turn.")
     backlog: int = attr("Those that are due and not announced yet.")
     oldest: int = attr("Seconds for which the first of them has been due.")
     caught_up: datetime | None = attr("When none was due last.")

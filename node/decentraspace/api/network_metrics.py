@@ -96,15 +96,15 @@ def _dht(announcing: Announcing) -> Iterator[Metric]:
     found, counts = dht_report(announcing), announcing.dht.counts
     for name, text, value in (
         ("servers", "Servers of the DHT that have answered.", found.servers),
-        ("roots", "Roots of sites held here, which are announced in turn.", found.roots),
-        ("backlog", "Roots that are due to be announced.", found.backlog),
+        ("roots", "Roots and IPNS names of sites held here, announced in turn.", found.roots),
+        ("backlog", "Roots and names that are due to be announced.", found.backlog),
         ("oldest_due_seconds", "Seconds for which the first of them has been due.", found.oldest),
-        ("caught_up_time_seconds", "When no root was due last, in Unix seconds.", found.caught_up),
+        ("caught_up_time_seconds", "When none was due last, in Unix seconds.", found.caught_up),
         ("confirmed", "Servers that confirmed the last announcement.", announcing.totals.servers),
     ):
         yield GaugeMetricFamily(f"decentraspace_dht_{name}", text, value=value)
     for name, text, value in (
-        ("announced", "Roots announced.", found.announced),
+        ("announced", "Roots and names announced.", found.announced),
         ("announcements_failed", "Announcements that failed.", found.failed),
         ("searches", "Searches in the DHT.", counts.searches),
         ("questions", "Servers asked in searches.", counts.asked),

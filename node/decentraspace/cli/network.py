@@ -65,7 +65,7 @@ def _dht(found: dict[str, Any] | None) -> list[str]:
         return []
     waiting = f"{found['backlog']} waiting" + (f" for {found['oldest']} s" if found["oldest"] else "")
     line = (
-        f"DHT        {found['servers']} server(s) known; {found['roots']} root(s) to announce, {waiting}; "
+        f"DHT        {found['servers']} server(s) known; {found['roots']} root(s) and name(s) to announce, {waiting}; "
         f"{found['announced']} announced, {found['failed']} failed; "
         f"none waiting last: {found.get('caught_up') or 'never'}"
     )
