@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
-.PHONY: demo test lab lint bench conformance tools setup clean help
+.PHONY: demo test lab lint bench conformance contracts tools setup clean help
 
 help:
 	@echo "make demo         three nodes on this machine, a site that survives the loss of one (Ctrl-C stops)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lab          nodes under faults that 20 seeds choose (SEEDS=20)"
 	@echo "make bench        side-by-side benchmarks, into bench/results.json"
 	@echo "make conformance  the IPFS gateway-conformance suite (needs it, and Go; docs/reference/conformance.md)"
+	@echo "make contracts    builds, tests and analyses the contracts (needs npm)"
 	@echo "make tools        real peers for the interoperability tests (needs Go and npm)"
 
 setup:
@@ -36,6 +37,11 @@ lint: setup
 tools:
 	@tests/interop/build_kubo.sh
 	@tests/interop/build_helia.sh
+	@contracts/install.sh
+
+contracts:
+	@contracts/install.sh
+	@contracts/check.sh $(ARGS)
 
 conformance: setup
 	@$(BIN)/python -m tests.conformance $(ARGS)

@@ -39,6 +39,19 @@ def find_helia() -> tuple[Path | None, Path]:
     return (node if ready else None), folder / "fetch.mjs"
 
 
+def find_anvil() -> Path | None:
+    """The chain of contracts/install.sh, or of the PATH."""
+    built = ROOT / "contracts" / "node_modules" / ".bin" / "anvil"
+    found = shutil.which("anvil")
+    return built if built.exists() else Path(found) if found else None
+
+
+def find_forge() -> Path | None:
+    """The builder of contracts/install.sh; none else, for it needs what is installed beside it."""
+    built = ROOT / "contracts" / "node_modules" / ".bin" / "forge"
+    return built if built.exists() else None
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -18,9 +18,8 @@ library Labels {
         for (uint256 i = 0; i < length; ++i) {
             bytes1 c = text[i];
             bool hyphen = c == "-";
-            if (hyphen ? afterHyphen : !((c >= "a" && c <= "z") || (c >= "0" && c <= "9"))) {
-                revert InvalidLabel(label);
-            }
+            bool plain = (c >= "a" && c <= "z") || (c >= "0" && c <= "9");
+            if (!plain && (!hyphen || afterHyphen)) revert InvalidLabel(label);
             afterHyphen = hyphen;
         }
         if (afterHyphen) revert InvalidLabel(label);

@@ -147,7 +147,7 @@ abstract contract LabelTokens is ISiteRegistry, ERC721 {
 
     /// @inheritdoc ISiteRegistry
     function resolve(bytes calldata name, bytes calldata data) external view returns (bytes memory) {
-        bytes32 node;
+        bytes32 node = 0;
         if (name.length > 1 && uint8(name[0]) < name.length) {
             node = _node(keccak256(name[1:1 + uint8(name[0])]));
         }

@@ -41,10 +41,12 @@ abstract contract Deposits is Accounts, Pausing {
         nonReentrant
         whenOpen
     {
+        // slither-disable-start reentrancy-benign
         // Whoever saw the permit in the mempool may have sent it first: then the allowance is there already.
         try IERC20Permit(address(TOKEN)).permit(msg.sender, address(this), amount, deadline, v, r, s) {}
             catch {}
         _deposit(msg.sender, owner, amount);
+        // slither-disable-end reentrancy-benign
     }
 
     /// @inheritdoc ICreditVault
@@ -58,6 +60,7 @@ abstract contract Deposits is Accounts, Pausing {
     ) external nonReentrant whenOpen {
         if (address(PERMIT2) == address(0)) revert Permit2Unavailable();
         uint256 before = TOKEN.balanceOf(address(this));
+        // slither-disable-start reentrancy-benign
         PERMIT2.permitWitnessTransferFrom(
             IPermit2.PermitTransferFrom(IPermit2.TokenPermissions(address(TOKEN), amount), nonce, deadline),
             IPermit2.SignatureTransferDetails(address(this), amount),
@@ -67,10 +70,12 @@ abstract contract Deposits is Accounts, Pausing {
             signature
         );
         _credit(payer, owner, amount, before);
+        // slither-disable-end reentrancy-benign
     }
 
     function _deposit(address from, address owner, uint256 amount) private {
         uint256 before = TOKEN.balanceOf(address(this));
+        // slither-disable-next-line arbitrary-send-erc20
         TOKEN.safeTransferFrom(from, address(this), amount);
         _credit(from, owner, amount, before);
     }

@@ -60,6 +60,7 @@ abstract contract NativeDeposits is Deposits {
     function claimNative(address payable to) external nonReentrant {
         if (msg.sender != DESK) revert NotDesk(msg.sender);
         if (to == address(0)) revert BadRecipient(to);
+        // slither-disable-next-line low-level-calls
         (bool taken,) = to.call{value: address(this).balance}("");
         if (!taken) revert NativeNotTaken(to);
     }
@@ -67,6 +68,7 @@ abstract contract NativeDeposits is Deposits {
     /// @inheritdoc ICreditVault
     function quoteNative(uint256 value) public view returns (uint256 credits) {
         if (address(FEED) == address(0)) revert NativeUnavailable();
+        // slither-disable-next-line unused-return
         (, int256 answer,, uint256 updatedAt,) = FEED.latestRoundData();
         if (answer <= 0 || updatedAt == 0 || updatedAt > block.timestamp) {
             revert PriceUnusable(answer, updatedAt);
