@@ -174,6 +174,7 @@ def test_a_running_node_is_told_of_everywhere(tmp_path: Path) -> None:
                 "pinned": 3,
                 "queued": 2,
                 "failed": 1,
+                "untold": 0,
             }
         ]
         assert "Shelf 7 does not answer" in command(tmp_path, "plugins", **variables).stdout
