@@ -37,7 +37,7 @@ def network(node: str | None, sync: bool, as_json: bool) -> None:
     lines = [
         f"{found['peer_id']} on {found['network']}",
         *(f"  {address}" for address in found["addresses"]),
-        f"Reachable  {_REACHABLE[found['reachable']]}",
+        f"Reachable  {_REACHABLE[found.get('reachable', 'unknown')]}",
         "",
         f"Gossip     {found['subscribed']} peer(s) take records, {found['mesh']} in the mesh; "
         f"{found['gossip_refused']} record(s) refused",
