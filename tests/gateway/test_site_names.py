@@ -18,7 +18,7 @@ from decentraspace.records import naming
 from decentraspace.records.schema import site_id
 from decentraspace.records.signing import sign_site
 from tests.gateway.served import Owner, Served, until
-from tests.records.factory import make_manifest
+from tests.records.factory import make_manifest, take
 
 ONE, TWO = {"index.html": b"<p>one"}, {"index.html": b"<p>two", "sub/page.html": b"<p>page"}
 
@@ -92,15 +92,17 @@ def test_a_version_without_a_record(owner: Named) -> None:
 
 
 def test_a_record_that_is_over(owner: Named) -> None:
-    owner.publish(ONE)
-    found = published.of_site(owner.served.node.records, owner.site_id)
+    """The name goes on here: the site's versions say where it leads."""
+    node = owner.served.node
+    owner.life = -1
+    now = int(time.time())
+    result = node.records.add(take(owner.record(ONE), node.key), now=now, local=True)  # as by gossip
+    found = published.of_site(node.records, result.heads[0].site_id)
     assert found is not None
-    assert found.valid
-    # As a year later.
-    over = ipns.create(owner.key, "/ipfs/bafkqaaa", until=time.time() - 5, sequence=1)[1]
-    owner.served.node.hosting.holdings._names.set(owner.host.partition(".")[0], owner.name, over)
+    assert not found.valid
     assert owner.by_name().body == ONE["index.html"]
     assert owner.by_name("?format=ipns-record").status == 502
+    assert all(name != owner.name for name, _ in published.current(node.records, lambda _: True))
 
 
 def test_a_deploy_with_a_wrong_record_is_refused(owner: Named) -> None:
