@@ -7,7 +7,7 @@ Network.publish gossips an envelope; what gossip loses, set exchange brings
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from decentraspace.network.dht.wire import Mode
 from decentraspace.network.dialling import Dialler
 from decentraspace.network.gossip import RecordPubsub
 from decentraspace.network.guests import Guests
+from decentraspace.network.handover import Handover
 from decentraspace.network.reachable import Reachability
 from decentraspace.network.rounds import Rounds
 from decentraspace.network.swarm import (
@@ -52,6 +53,7 @@ _STREAM_DEADLINE = 10.0
 _RESTART_FIRST, _RESTART_MOST = 1.0, 60.0  # seconds between starts of a host that fails
 _RESTART_FORGOTTEN = 300.0  # a host that ran this long has not failed at once
 _STORE_THREADS = 2
+_HANDED_MOST = 1000  # accepted records that wait for the rest of the node
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,22 @@ class _Live:
 
 
 class Network:
-    """`on_accepted` is awaited, one at a time, for each new record that came from a peer."""
+    """`on_accepted` is awaited with new records that came from peers, in order, as many at once as wait."""
 
     def __init__(
         self,
         config: NetworkConfig,
         key: NodeKey,
         store: RecordStore,
-        on_accepted: Callable[[AddResult], Awaitable[None]],
+        on_accepted: Callable[[Sequence[AddResult]], Awaitable[None]],
         bitswap: Bitswap | None = None,
     ) -> None:
         self.bitswap = bitswap
         self._config, self._key, self._store, self._on_accepted = config, key, store, on_accepted
         self.topic = f"/decentraspace/{config.name}/records/1"
         self._live: _Live | None = None
-        self._accepted_send, self._accepted = trio.open_memory_channel[AddResult](1000)
-        self.rounds = Rounds(config, key.peer_id, store, self._accept, self._cut_off, self._blame)
+        self._handover = Handover(_HANDED_MOST)
+        self.rounds = Rounds(config, key.peer_id, store, self._handover.put, self._cut_off, self._blame)
         self._threads = trio.CapacityLimiter(_STORE_THREADS)  # leave the others to the rest of the node
         self.refused = self.faults = self.cut_off = 0
         self.turned_away = Refused()
@@ -145,7 +147,7 @@ class Network:
 
     def unhandled(self) -> int:
         """Accepted records that the rest of the node has not looked at yet; peers wait beyond a thousand."""
-        return self._accepted.statistics().current_buffer_used
+        return len(self._handover)
 
     def is_guest(self, peer_id: str) -> bool:
         """Whether a connected peer is no node of this network."""
@@ -261,21 +263,16 @@ class Network:
             log.exception("record_not_stored")
             return False
         if result.status == "accepted":
-            await self._accept(result)
+            await self._handover.put([result])
         return result.status != "stale"
 
-    async def _accept(self, result: AddResult) -> None:
-        try:
-            self._accepted_send.send_nowait(result)  # a joining node has thousands a second
-        except trio.WouldBlock:
-            await self._accepted_send.send(result)
-
     async def _hand_on(self) -> None:
-        async for result in self._accepted:
+        while True:
+            results = await self._handover.take()
             try:
-                await self._on_accepted(result)
-            except Exception:  # one record that cannot be handled must not stop those after it
-                log.exception("record_not_handled")
+                await self._on_accepted(results)
+            except Exception:  # what cannot be handled must not stop what comes after it
+                log.exception("records_not_handled", count=len(results))
 
     def _blame(self, peer: ID) -> None:
         """A peer has done what honest ones seldom do; if it goes on, its connection ends."""
