@@ -76,7 +76,8 @@ def deploy(web3: Web3, made: dict[str, Any], *arguments: Any) -> Contract:
 
 
 def send(web3: Web3, call: ContractFunction | Any, sender: str, **fields: Any) -> TxReceipt:
-    receipt = web3.eth.wait_for_transaction_receipt(call.transact({"from": sender, **fields}))
+    transaction = call.transact({"from": sender, **fields})
+    receipt = web3.eth.wait_for_transaction_receipt(transaction, timeout=60, poll_latency=0.02)
     assert receipt["status"] == 1
     return receipt
 
