@@ -1,0 +1,126 @@
+"""Credits on Polygon: charges are settled in batches, and what is final on chain is told to the node.
+
+[plugin.billing_polygon]
+rpc = ["https://…", "https://…", "https://…"]   # without it the plugin does nothing
+vault = "0x…"
+keystore = "/etc/decentraspace/operator.json"
+password_file = "/etc/decentraspace/operator.password"
+
+Every setting is in the plugin's README.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from decentraspace import hookimpl
+from decentraspace.errors import DecentraSpaceError
+from decentraspace.public import NodeAPI
+
+if TYPE_CHECKING:
+    from decentraspace_billing_polygon.parts import Parts
+
+_STATUS_SECONDS = 20.0
+
+
+@hookimpl
+async def node_started(node: NodeAPI) -> None:
+    parts = await _parts(node)
+    if parts is not None:
+        node.start_soon(parts.run)
+
+
+@hookimpl
+async def ledger_settle(
+    charges: list[dict[str, Any]], root: str, node: NodeAPI
+) -> list[dict[str, Any]] | None:
+    parts = await _parts(node)
+    return None if parts is None else await parts.settler.settle(charges, root)
+
+
+@hookimpl
+async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
+    parts = await _parts(node)
+    if parts is None:
+        return None
+    await parts.chain.check()
+    final = await parts.chain.final_block()
+    next_block, events = await parts.chain.events(from_block, final)
+    return {
+        "chain": parts.settings.chain_id,
+        "next_block": max(next_block, from_block),
+        "events": events,
+        "final_block": final.number,
+        "final_time": final.time,
+    }
+
+
+@hookimpl
+async def chain_status(node: NodeAPI) -> dict[str, Any] | None:
+    parts = await _parts(node)
+    if parts is None:
+        return None
+    settings = parts.settings
+    found: dict[str, Any] = {
+        "chain": settings.chain_id,
+        "operator": parts.signer.address,
+        "vault": settings.vault,
+        "first_block": settings.first_block,
+    }
+    for name in ("operators", "sites", "explorer"):
+        if getattr(settings, name):
+            found[name] = getattr(settings, name)
+    try:
+        with trio.fail_after(_STATUS_SECONDS):
+            await parts.chain.check()
+            final = await parts.chain.final_block()
+            found |= {
+                "final_block": final.number,
+                "final_time": final.time,
+                "token": await parts.preparer.token(),
+            }
+    except DecentraSpaceError as error:
+        return {**found, "reachable": False, "detail": error.detail}
+    except trio.TooSlowError:
+        return {**found, "reachable": False, "detail": f"no answer within {_STATUS_SECONDS:g} s"}
+    trouble = "; ".join(f"{host}: {why}" for host, why in parts.endpoints.troubles.items())
+    return {**found, "reachable": True, "detail": (parts.sender.trouble or trouble)[:2000]}
+
+
+@hookimpl
+async def chain_account(owner: str, node: NodeAPI) -> dict[str, Any] | None:
+    parts = await _parts(node)
+    return None if parts is None else await parts.chain.account(owner)
+
+
+@hookimpl
+async def chain_transaction(
+    action: str, owner: str, arguments: dict[str, Any], node: NodeAPI
+) -> dict[str, Any] | None:
+    parts = await _parts(node)
+    return None if parts is None else await parts.preparer.prepare(action, owner, arguments)
+
+
+async def _parts(node: NodeAPI) -> Parts | None:
+    """This node's, made once; None without `rpc`. ConfigError for wrong settings."""
+    lock: trio.Lock = node.state.setdefault("lock", trio.Lock())
+    async with lock:
+        if "parts" not in node.state:
+            from decentraspace_billing_polygon.settings import read
+
+            settings = read(node.config)
+            if not settings.rpc:
+                node.state["parts"] = None
+            else:
+                node.state["parts"] = await trio.to_thread.run_sync(_load, node, settings)
+        parts: Parts | None = node.state["parts"]
+        return parts
+
+
+def _load(node: NodeAPI, settings: Any) -> Parts:
+    # Only now: web3 takes a second and 60 MB to import.
+    from decentraspace_billing_polygon.parts import assemble
+
+    return assemble(node, settings)
