@@ -16,6 +16,7 @@ import pytest
 
 from decentraspace import config, forms, public, routes
 from decentraspace.hookspecs import HOOKS, Hook
+from tests.support import IN_TREE_PLUGINS
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOKS_PAGE = ROOT / "docs/reference/hooks.md"
@@ -121,7 +122,7 @@ def test_the_guides_plugin_works(tmp_path: Path) -> None:
     for number, source in enumerate(code):
         if "@hookimpl" in source:
             (tmp_path / f"guide{number}.py").write_text(source)
-    manager = PluginManager(PluginsConfig(directory=str(tmp_path), disabled=("storage_ipfs",)))
+    manager = PluginManager(PluginsConfig(directory=str(tmp_path), disabled=IN_TREE_PLUGINS))
     manager.load_blocking()
     try:
         loaded = [info for info in manager.describe() if info.name.startswith("guide")]

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import free_port
+from tests.support import IN_TREE_PLUGINS, free_port
 
 
 class RunningNode:
@@ -30,7 +30,7 @@ class RunningNode:
             "NETWORK_MDNS": "no",
             "API_PORT": str(self.api),
             "GATEWAY_PORT": str(self.gateway),
-            "PLUGINS_DISABLED": "storage_ipfs",
+            "PLUGINS_DISABLED": ",".join(IN_TREE_PLUGINS),
             **settings,
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DECENTRASPACE_")}

@@ -15,6 +15,7 @@ from decentraspace.config import Config, PluginsConfig
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginInfo, PluginManager
+from tests.support import IN_TREE_PLUGINS
 
 HEAD = "import sys, time, threading\nimport trio\nfrom decentraspace import hookimpl\n"
 TIMEOUT, GRACE = 1.0, 0.3  # seconds; what must come back in time does so in a fraction of it
@@ -35,7 +36,7 @@ class Workshop:
         values = {
             "directory": str(self.folder),
             "timeout": TIMEOUT,
-            "disabled": ("storage_ipfs",),
+            "disabled": IN_TREE_PLUGINS,
             **settings,
         }
         manager = PluginManager(PluginsConfig(**values), grace=GRACE)

@@ -15,11 +15,12 @@ from decentraspace.identity.keys import NodeKey
 from decentraspace.mirroring import Mirroring
 from decentraspace.plugins import PluginManager
 from tests.plugins.conftest import Parts
+from tests.support import IN_TREE_PLUGINS
 
 
 async def main(folder: Path, seed: int) -> None:
     rng, data_dir = random.Random(seed), folder / "data"
-    plugins = {"directory": str(folder / "plugins"), "disabled": ["storage_ipfs"]}
+    plugins = {"directory": str(folder / "plugins"), "disabled": list(IN_TREE_PLUGINS)}
     config = load(environ={}, overrides={"node": {"data_dir": str(data_dir)}, "plugins": plugins})
     key = NodeKey.load_or_create(data_dir / "node.key", None)
     with BlockStore.open(data_dir / "blocks", quota=1 << 26) as blocks:

@@ -14,6 +14,7 @@ import pytest
 from decentraspace.config import PluginsConfig
 from decentraspace.errors import ConfigError
 from decentraspace.plugins import PluginManager, loading
+from tests.support import IN_TREE_PLUGINS
 
 from .conftest import HEAD, Workshop, info
 
@@ -26,7 +27,7 @@ def test_files_by_name(workshop: Workshop) -> None:
     workshop.write("_helper", "raise ValueError('not a plugin')")
     (workshop.folder / "notes.txt").write_text("not a plugin")
     (workshop.folder / "package").mkdir()
-    found = [i for i in workshop.manager().describe() if i.name != "storage_ipfs"]
+    found = [i for i in workshop.manager().describe() if i.name not in IN_TREE_PLUGINS]
     assert [(i.name, i.version, i.health) for i in found] == [("first", "", "ok"), ("second", "1.2", "ok")]
     assert found[0].source == str(workshop.folder / "first.py")
     assert found[0].hooks == ("storage_unpin",)
@@ -46,7 +47,7 @@ def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
 def test_enabled_and_disabled(workshop: Workshop) -> None:
     for name in ("a", "b", "c"):
         workshop.write(name, HOOK if name != "c" else "raise ValueError('must not be imported')")
-    manager = workshop.manager(disabled=("c", "storage_ipfs"))
+    manager = workshop.manager(disabled=("c", *IN_TREE_PLUGINS))
     assert [info(manager, name).health for name in "abc"] == ["ok", "ok", "off"]
     manager = workshop.manager(enabled=("b", "missing"))
     assert [info(manager, name).health for name in "abc"] == ["off", "ok", "off"]

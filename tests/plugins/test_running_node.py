@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import IN_TREE_PLUGINS
+
 from .conftest import HEAD
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/how-to/write-a-plugin.md"
@@ -113,7 +115,7 @@ def test_a_node_with_bad_plugins(node: tuple[subprocess.Popen[bytes], Path, str]
         return found if found["blocks"]["health"] == "disabled" else None
 
     found = until(health, process, log)
-    states = {name: plugin["health"] for name, plugin in found.items() if name != "storage_ipfs"}
+    states = {name: plugin["health"] for name, plugin in found.items() if name not in IN_TREE_PLUGINS}
     assert states == {
         "exits": "refused",
         "hangs": "refused",
