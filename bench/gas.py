@@ -115,7 +115,7 @@ def _cheques(web3: Web3, dollar: Contract, owners: list[Any]) -> float:
             call = book.functions.cash(operator, month * _AMOUNT, signature)
             receipt = send(web3, call, operator)
         gas += receipt["gasUsed"]
-    return gas / len(owners)
+    return float(gas / len(owners))
 
 
 def _bench(name: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ contract CreditVault is NativeDeposits, Settlement {
 
     /// @inheritdoc ICreditVault
     function sweep(IERC20 stray, address to) external onlyOwner nonReentrant {
-        if (to == address(0) || to == address(this)) revert BadRecipient(to);
+        _checkPayee(to);
         uint256 amount = stray.balanceOf(address(this));
         if (stray == TOKEN) amount -= totalCredits;
         emit Swept(address(stray), to, amount);

@@ -10,7 +10,7 @@ import {HostileToken} from "./mocks/Hostile.sol";
 
 contract AccountsTest is World {
     function testFuzz_transfer(address to, uint256 amount) public {
-        vm.assume(to != address(0));
+        vm.assume(to != address(0) && to != address(vault));
         uint256 before = available(to);
         vm.prank(owner);
         if (amount > AMPLE) {
@@ -60,8 +60,10 @@ contract AccountsTest is World {
 
     function test_zeroAddresses() public {
         vm.startPrank(owner);
-        vm.expectRevert(ICreditVault.ZeroAddress.selector);
+        reverts(ICreditVault.BadRecipient.selector);
         vault.transfer(address(0), 1);
+        reverts(ICreditVault.BadRecipient.selector);
+        vault.transfer(address(vault), 1);
         vm.expectRevert(ICreditVault.ZeroAddress.selector);
         vault.approve(address(0), 1);
         vault.requestWithdrawal(1);

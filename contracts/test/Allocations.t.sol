@@ -17,7 +17,10 @@ contract AllocationsTest is World {
         ICreditVault.Allocation memory a =
             ICreditVault.Allocation(owner, to, id, uint96(bound(cap, 0, 2 * AMPLE)), rate, start, expires);
         vm.startPrank(owner);
-        if (to == address(0) || a.cap == 0 || rate > a.cap || expires <= start || expires <= NOW) {
+        if (
+            to == address(0) || to == address(vault) || a.cap == 0 || rate > a.cap || expires <= start
+                || expires <= NOW
+        ) {
             vm.expectRevert(ICreditVault.InvalidAllocation.selector);
             vault.allocate(to, id, a.cap, rate, start, expires);
             return;
@@ -248,6 +251,12 @@ contract AllocationsTest is World {
         vault.release(list(allocation));
         assertEq(available(owner), AMPLE);
         assertEq(uint8(vault.allocationOf(allocation).status), uint8(ICreditVault.Status.CLOSED));
+    }
+
+    function test_theVaultOperatesNothing() public {
+        vm.prank(owner);
+        vm.expectRevert(ICreditVault.InvalidAllocation.selector);
+        vault.allocate(address(vault), 1, 10, 0, NOW, NOW + 1);
     }
 
     function test_aNumberIsUsedOnce() public {

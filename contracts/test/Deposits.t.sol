@@ -31,7 +31,7 @@ contract DepositsTest is World {
     }
 
     function testFuzz_depositFor(address to, uint64 amount) public {
-        vm.assume(to != address(0) && to != owner);
+        vm.assume(to != address(0) && to != owner && to != address(vault));
         amount = uint64(bound(amount, 1, AMPLE));
         dollar.mint(stranger, amount);
         vm.startPrank(stranger);
@@ -48,8 +48,10 @@ contract DepositsTest is World {
         reverts(IERC20Errors.ERC20InsufficientBalance.selector);
         vault.deposit(10);
         dollar.mint(stranger, 10);
-        reverts(ICreditVault.ZeroAddress.selector);
+        reverts(ICreditVault.BadRecipient.selector);
         vault.depositFor(address(0), 10);
+        reverts(ICreditVault.BadRecipient.selector);
+        vault.depositFor(address(vault), 10);
         reverts(ICreditVault.ZeroAmount.selector);
         vault.deposit(0);
     }
@@ -89,7 +91,7 @@ contract DepositsTest is World {
     }
 
     function testFuzz_depositWithPermit2(uint64 amount, uint256 nonce, address to) public {
-        vm.assume(to != address(0) && to != owner);
+        vm.assume(to != address(0) && to != owner && to != address(vault));
         amount = uint64(bound(amount, 1, AMPLE));
         _approvePermit2(amount);
         bytes memory signature = _permit2Signature(amount, nonce, to);

@@ -44,6 +44,14 @@ contract NativeDepositsTest is World {
         assertEq(address(vault).balance, value);
     }
 
+    function test_credited() public {
+        vm.startPrank(stranger);
+        reverts(ICreditVault.BadRecipient.selector);
+        vault.depositNative{value: 1 ether}(address(0), 0);
+        reverts(ICreditVault.BadRecipient.selector);
+        vault.depositNative{value: 1 ether}(address(vault), 0);
+    }
+
     function test_oneHundredCoins() public view {
         // 100 coins at 0.50 dollars less one percent.
         assertEq(vault.quoteNative(100 ether), 49.5e6);

@@ -57,10 +57,10 @@ def later(web3: Web3, seconds: int) -> None:
     """The next block comes `seconds` after the last one."""
     when = web3.eth.get_block("latest")["timestamp"] + seconds
     if is_anvil(web3):
-        web3.provider.make_request("evm_setNextBlockTimestamp", [when])  # type: ignore[arg-type]
-        web3.provider.make_request("evm_mine", [])  # type: ignore[arg-type]
+        web3.provider.make_request("evm_setNextBlockTimestamp", [when])
+        web3.provider.make_request("evm_mine", [])
     else:
-        web3.provider.ethereum_tester.time_travel(when)  # type: ignore[attr-defined]
+        web3.provider.ethereum_tester.time_travel(when)
 
 
 def artifact(name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_the_script_deploys_all(web3: Web3) -> None:
     assert is_anvil(web3)
     council, treasury = web3.eth.accounts[1:3]
     dollar = deploy(web3, artifact("DevDollar"))
-    url = web3.provider.endpoint_uri  # type: ignore[attr-defined]
+    url = web3.provider.endpoint_uri
     settings = {"TOKEN": dollar.address, "COUNCIL": council, "TREASURY": treasury, "MIN_STAKE": "7"}
     command = [
         str(forge),

@@ -40,7 +40,7 @@ class World:
     def account(self, of: str) -> tuple[int, int, int, int, int]:
         """(balance, reserved, available, withdrawing, withdrawable at)"""
         view: Any = self.vault.functions.accountOf(of).call()
-        return tuple(view) if not isinstance(view, dict) else tuple(view.values())  # type: ignore[return-value]
+        return tuple(view) if not isinstance(view, dict) else tuple(view.values())
 
     def now(self) -> int:
         return int(self.web3.eth.get_block("latest")["timestamp"])

@@ -84,7 +84,7 @@ abstract contract Accounts is ICreditVault, ReentrancyGuardTransient {
 
     /// @inheritdoc ICreditVault
     function withdraw(address to) external nonReentrant {
-        if (to == address(0) || to == address(this)) revert BadRecipient(to);
+        _checkPayee(to);
         uint40 from = _accounts[msg.sender].withdrawableAt;
         if (block.timestamp < from) revert TooEarly(from);
         uint256 amount = _endRequest(msg.sender);
@@ -109,10 +109,15 @@ abstract contract Accounts is ICreditVault, ReentrancyGuardTransient {
     }
 
     function _move(address from, address to, uint256 amount) internal {
-        if (to == address(0)) revert ZeroAddress();
+        _checkPayee(to);
         _take(from, amount);
         _give(to, amount);
         emit CreditsMoved(from, to, amount);
+    }
+
+    /// @dev The vault itself could never spend what it got.
+    function _checkPayee(address payee) internal view {
+        if (payee == address(0) || payee == address(this)) revert BadRecipient(payee);
     }
 
     function _spendAllowance(address owner, address spender, uint256 amount) internal {

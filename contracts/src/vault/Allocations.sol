@@ -167,8 +167,8 @@ abstract contract Allocations is Accounts, Pausing, EIP712 {
 
     function _allocate(Allocation memory a) private {
         if (
-            a.operator == address(0) || a.cap == 0 || a.rate > a.cap || a.expires <= a.start
-                || a.expires <= block.timestamp
+            a.operator == address(0) || a.operator == address(this) || a.cap == 0 || a.rate > a.cap
+                || a.expires <= a.start || a.expires <= block.timestamp
         ) revert InvalidAllocation();
         bytes32 allocation = allocationId(a.owner, a.operator, a.id);
         Grant storage grant = _grants[allocation];

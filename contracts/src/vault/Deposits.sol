@@ -82,7 +82,7 @@ abstract contract Deposits is Accounts, Pausing {
 
     /// @dev Counts what came, whatever the token says of it.
     function _credit(address from, address owner, uint256 amount, uint256 before) private {
-        if (owner == address(0)) revert ZeroAddress();
+        _checkPayee(owner);
         if (amount == 0) revert ZeroAmount();
         uint256 received = TOKEN.balanceOf(address(this)) - before;
         if (received != amount) revert NotReceived(amount, received);

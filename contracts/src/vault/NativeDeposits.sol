@@ -45,7 +45,7 @@ abstract contract NativeDeposits is Deposits {
         whenOpen
         returns (uint256 credits)
     {
-        if (owner == address(0)) revert ZeroAddress();
+        _checkPayee(owner);
         credits = quoteNative(msg.value);
         if (credits == 0) revert ZeroAmount();
         if (credits < minCredits) revert BelowBound(credits, minCredits);
