@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 _NAMES_PER_MESSAGE = 8192
 _NAMED_MOST = 100_000  # records that one exchange brings, each way; the next one begins at once
+_JUDGED_AT_ONCE = 3  # messages: so that who judges never waits for who stores, or for the network
 _BATCHES_WAITING = 4  # messages whose records were judged, and wait to be stored
 _READ_AT_ONCE = 256  # records, from the database
 _FAULTS_MOST = 20  # records of one peer in one exchange that no honest node passes on
@@ -353,6 +354,7 @@ class _Taker:
         `other`: what to do with messages of other kinds, by their name.
         """
         self._awaited = set(awaited)
+        broken: Exception | None = None
         try:
             async with self._pool.judges() as judge, trio.open_nursery() as nursery:
                 to_judge, read = trio.open_memory_channel[list[bytes]](1)
@@ -360,18 +362,30 @@ class _Taker:
                 nursery.start_soon(self._judge_all, judge, read, to_store)
                 nursery.start_soon(self._store_all, judged)
                 async with to_judge:
-                    async for message in self._line.until_done():
-                        kind = next(iter(message), "")
-                        if len(message) == 1 and kind == "records":
-                            await to_judge.send(self._unpack(message["records"]))
-                        elif len(message) == 1 and other and kind in other:
-                            other[kind](message)
-                        else:
-                            raise BadInput("A peer sent a message that does not belong here")
+                    try:
+                        await self._read_all(to_judge, other or {})
+                    except Exception as error:  # noqa: BLE001 - raised again when what came before is stored
+                        broken = error
         except ExceptionGroup as group:
             raise _first(group) from group
+        if broken is not None:
+            raise broken
         if len(self._awaited) > max(_MISSING_MOST, len(awaited) // 10):
             raise BadInput(f"A peer named {len(self._awaited)} records that it did not send")
+
+    async def _read_all(
+        self,
+        to_judge: trio.MemorySendChannel[list[bytes]],
+        other: dict[str, Callable[[dict[str, Any]], None]],
+    ) -> None:
+        async for message in self._line.until_done():
+            kind = next(iter(message), "")
+            if len(message) == 1 and kind == "records":
+                await to_judge.send(self._unpack(message["records"]))
+            elif len(message) == 1 and kind in other:
+                other[kind](message)
+            else:
+                raise BadInput("A peer sent a message that does not belong here")
 
     def _unpack(self, packed: Any) -> list[bytes]:
         envelopes = frames.unpack(packed)
@@ -385,10 +399,23 @@ class _Taker:
         read: trio.MemoryReceiveChannel[list[bytes]],
         to_store: trio.MemorySendChannel[_Batch],
     ) -> None:
-        async with read, to_store:
+        async def one(envelopes: list[bytes], before: trio.Event, after: trio.Event) -> None:
+            now = int(time.time())
+            judgements = await judge(envelopes, now, self._joining)
+            await before.wait()
+            await to_store.send((envelopes, judgements, now))
+            after.set()
+            places.release()
+
+        places = trio.Semaphore(_JUDGED_AT_ONCE)
+        before = trio.Event()
+        before.set()
+        async with read, to_store, trio.open_nursery() as nursery:
             async for envelopes in read:
-                now = int(time.time())
-                await to_store.send((envelopes, await judge(envelopes, now, self._joining), now))
+                await places.acquire()
+                after = trio.Event()
+                nursery.start_soon(one, envelopes, before, after)
+                before = after
 
     async def _store_all(self, judged: trio.MemoryReceiveChannel[_Batch]) -> None:
         async with judged:

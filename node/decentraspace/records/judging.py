@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _WORTH_IT = 2000  # envelopes that came, after which processes are started
 _IDLE = 5.0  # seconds without envelopes after which they end
 _PROCESSES_MOST = 8
+_THREADS = 4  # of this process, for all streams that have no processes: the others are the rest of the node's
 _DEADLINE = 60.0  # seconds for a part of a batch
 _NICE = 5  # the node's visitors come first
 
@@ -68,11 +69,14 @@ class Pool:
         self._rules = rules
         self._user: object | None = None
         self._workers: list[_Worker] = []
+        self._starting = trio.Lock()
+        self._threads = trio.CapacityLimiter(_THREADS)
 
     @asynccontextmanager
     async def judges(self) -> AsyncIterator[Judge]:
-        """Judges for one stream: in this process until it has brought many."""
-        user, seen, working = object(), 0, False
+        """Judges for one stream: in this process until it has brought many. Who asks for the next envelopes
+        before the last are judged keeps all cores busy."""
+        user, seen, working = object(), 0, 0
         last = trio.current_time()
 
         async def ask(envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
@@ -80,12 +84,12 @@ class Pool:
             seen += len(envelopes)
             if not self._taken(user, seen):
                 return await self._here(envelopes, now, joining)
-            working = True
+            working += 1
             try:
                 await self._start()
                 return await self._everywhere(envelopes, now, joining)
             finally:
-                working, last = False, trio.current_time()
+                working, last = working - 1, trio.current_time()
 
         async def end_when_idle() -> None:
             while True:
@@ -115,14 +119,16 @@ class Pool:
             self._workers, self._user = [], None
 
     async def _start(self) -> None:
-        if not self._workers:
-            self._workers = [_Worker(self._rules) for _ in range(_processes())]
-            for worker in self._workers:
-                await worker.start()
+        async with self._starting:
+            if not self._workers:
+                workers = [_Worker(self._rules) for _ in range(_processes())]
+                self._workers = workers
+                for worker in workers:
+                    await worker.start()
 
     async def _here(self, envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
         return await trio.to_thread.run_sync(
-            lambda: [judge(e, self._rules, now, joining=joining) for e in envelopes]
+            lambda: [judge(e, self._rules, now, joining=joining) for e in envelopes], limiter=self._threads
         )
 
     async def _everywhere(self, envelopes: Sequence[bytes], now: int, joining: bool) -> list[Judgement]:
@@ -148,10 +154,12 @@ def _processes() -> int:
 
 
 class _Worker:
-    """One process. After any failure it is not used any more."""
+    """One process. After any failure it is not used any more. Two requests may be with it: while the answer to
+    the one is read, the other waits in its pipe."""
 
     def __init__(self, rules: NetworkRules) -> None:
         self._rules = rules
+        self._sending, self._receiving = trio.Lock(), trio.Lock()
         self._process: trio.Process | None = None
 
     async def start(self) -> None:
@@ -181,8 +189,13 @@ class _Worker:
             return None
         try:
             with trio.fail_after(_DEADLINE):
-                await self._send(marshal.dumps((list(envelopes), now, joining)))
-                answer = marshal.loads(await self._receive())  # noqa: S302 - from our own process
+                async with self._sending:
+                    await self._send(marshal.dumps((list(envelopes), now, joining)))
+                    await self._receiving.acquire()  # before the next one sends: answers come in this order
+                try:
+                    answer = marshal.loads(await self._receive())  # noqa: S302 - from our own process
+                finally:
+                    self._receiving.release()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             await self._fail(repr(error))
             return None
