@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 export PATH="$PWD/node_modules/.bin:$PATH"
 
-if ! [ -x node_modules/.bin/forge ]; then
-    echo "forge is not here: run contracts/install.sh, which needs npm." >&2
+if ! [ -d node_modules ] || ! command -v forge >/dev/null; then
+    echo "forge is not here: run contracts/install.sh, which needs npm (and has forge for Linux on x86-64 alone)." >&2
     exit 2
 fi
 forge fmt --check

@@ -42,15 +42,18 @@ def find_helia() -> tuple[Path | None, Path]:
 
 def find_anvil() -> Path | None:
     """The chain of contracts/install.sh, or of the PATH."""
-    built = ROOT / "contracts" / "node_modules" / ".bin" / "anvil"
-    found = shutil.which("anvil")
-    return built if built.exists() else Path(found) if found else None
+    return _find_foundry("anvil")
 
 
 def find_forge() -> Path | None:
-    """The builder of contracts/install.sh; none else, for it needs what is installed beside it."""
-    built = ROOT / "contracts" / "node_modules" / ".bin" / "forge"
-    return built if built.exists() else None
+    """The builder of contracts/install.sh, or of the PATH; None without the libraries that the former installs."""
+    return _find_foundry("forge") if (ROOT / "contracts" / "node_modules" / "solc").exists() else None
+
+
+def _find_foundry(name: str) -> Path | None:
+    built = ROOT / "contracts" / "node_modules" / ".bin" / name
+    found = shutil.which(name)
+    return built if built.exists() else Path(found) if found else None
 
 
 def free_port() -> int:
