@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,9 +73,16 @@ class Node:
     """`decentraspace run` with a folder of its own and ports that were free."""
 
     def __init__(
-        self, folder: Path, *, bootstrap: Sequence[str] = (), sites: int = 10, operator: str = ""
+        self,
+        folder: Path,
+        *,
+        bootstrap: Sequence[str] = (),
+        sites: int = 10,
+        operator: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True)
+        self._environment = {**_ENVIRONMENT, **(environment or {})}
         self.folder = folder
         self.api, self.gateway, self.p2p = free_port(), free_port(), free_port()
         self.config = folder / "config.toml"
@@ -128,7 +135,7 @@ free_sites = {sites}
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_ENVIRONMENT,
+                env=self._environment,
             )
         try:
             self.peer_id = self._until_ready()["peer_id"]

@@ -58,11 +58,11 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     for program in ("wrk", "nginx"):
         if shutil.which(program) is None:
             raise Missing(f"{program} is not here; install it with the system's package manager.")
-    page = _page()
+    body = page()
     with workspace() as folder, ExitStack() as stack:
         node = stack.enter_context(Node(folder / "node"))
-        ours = _deployed(node, folder, page)
-        nginx = stack.enter_context(_nginx(folder / "nginx", page))
+        ours = deployed(node, folder, body)
+        nginx = stack.enter_context(_nginx(folder / "nginx", body))
         peers = {"ours": ours, "nginx": nginx}
         versions = {"nginx": _nginx_version()}
         try:
@@ -70,17 +70,17 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         except Missing:
             pass
         else:
-            peers["Kubo"] = stack.enter_context(_kubo(kubo, folder / "kubo", page))
+            peers["Kubo"] = stack.enter_context(_kubo(kubo, folder / "kubo", body))
             versions["Kubo"] = kubo.version
         for name, peer in peers.items():
             answer = get(urlsplit(peer.url).port or 80, urlsplit(peer.url).path, peer.host)
-            if answer is None or answer.body != page:
+            if answer is None or answer.body != body:
                 raise RuntimeError(f"{name} does not give the page: {answer and answer.status}")
-            _wrk(peer, 1)  # caches fill, and nothing is counted
+            wrk(peer, 1)  # caches fill, and nothing is counted
         for number in range(rounds):
             order = list(peers.values())
             for peer in order if number % 2 else reversed(order):
-                peer.runs.append(_wrk(peer, seconds))
+                peer.runs.append(wrk(peer, seconds))
         worker = memory(_largest(ours.pids))
     extra = {"rounds": rounds, "seconds_each": seconds, "worker_resident_mb": worker["resident"] / 1e6}
     goals = {"nginx": ">= 0.7", "Kubo": ">= 3"}
@@ -113,7 +113,7 @@ def _command(peer: Peer, seconds: int) -> str:
     return f"wrk -t1 -c{_CONNECTIONS} -d{seconds}s --latency -H 'Host: {peer.host}' {peer.url}"
 
 
-def _wrk(peer: Peer, seconds: int) -> Load:
+def wrk(peer: Peer, seconds: int) -> Load:
     before = _processor(peer.pids)
     done = subprocess.run(
         [
@@ -156,15 +156,15 @@ def _processor(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _page() -> bytes:
+def page() -> bytes:
     """HTML of exactly 10 KiB, the same in every run."""
     rng = random.Random(10)
     words = " ".join(f"{rng.getrandbits(32):08x}" for _ in range(_SIZE // 9 + 1))
-    page = f"<!doctype html><title>page</title><p>{words}"
-    return page[:_SIZE].encode()
+    text = f"<!doctype html><title>page</title><p>{words}"
+    return text[:_SIZE].encode()
 
 
-def _deployed(node: Node, folder: Path, page: bytes) -> Peer:
+def deployed(node: Node, folder: Path, page: bytes) -> Peer:
     site = folder / "site"
     site.mkdir()
     (site / "page.html").write_bytes(page)

@@ -261,6 +261,12 @@ class BillingConfig:
     exposure: int = _setting(
         10_000_000, "Credits that an owner may owe this node before a settlement; then services pause.", 0, MOST
     )
+    paid_least: int = _setting(
+        1_000_000,
+        "Credits of an allocation to this node from which on its owner is in the paid tier.",
+        1,
+        MOST,
+    )
     grace: int = _setting(
         30 * 86400,
         "Seconds that data is kept whose storage nobody pays for, or whose site has expired.",

@@ -383,7 +383,7 @@ async def chain_status(node: NodeAPI) -> dict[str, Any] | None:
 
     `vault`, `token`, `operators`, `sites`: addresses of CreditVault, its coin, OperatorRegistry and SiteRegistry.
     `first_block`: where the contracts begin. What does not depend on the chain is said also when it cannot be
-    reached.
+    reached, and before `node_started`, as all hooks about the chain may be asked before.
     """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 from decentraspace.ledger.charging import Fund
 
@@ -49,8 +50,9 @@ class Allocation:
     wait: int
     chosen: str
 
-    def live(self, at: int) -> bool:
-        return not self.ended and self.start <= at < self.expires
+    def live(self, at: int, since: int | None = None) -> bool:
+        """At some time from `since` to `at`, or at `at`."""
+        return not self.ended and self.start <= at and (at if since is None else since) < self.expires
 
     def streamed(self, at: int) -> int:
         """What the stream has come to by `at`."""
@@ -63,12 +65,9 @@ class Allocation:
         """Metered, not paid on chain yet, not given up."""
         return max(0, self.charged - self.settled - self.lost)
 
-    def room(self, at: int) -> int:
-        """Credits that may be metered under it beyond what was."""
-        return max(0, self.cap - self.charged - self.streamed(at + AHEAD)) if self.live(at) else 0
-
     def fund(self, at: int) -> Fund:
-        return Fund(self.number, self.room(at), max(0, self.streamed(at) - self.stream_used))
+        room = max(0, self.cap - self.charged - self.streamed(at + AHEAD))
+        return Fund(self.number, room, max(0, self.streamed(at) - self.stream_used))
 
 
 _ALL = "SELECT * FROM allocations"
@@ -85,7 +84,16 @@ def by_number(db: sqlite3.Connection, number: int) -> Allocation:
 
 def of_owner(db: sqlite3.Connection, owner: bytes, operator: bytes) -> list[Allocation]:
     """Those that end first first, ended ones included."""
-    rows = db.execute(f"{_ALL} WHERE owner = ? AND operator = ? ORDER BY expires, number", (owner, operator))
+    return of_owners(db, "SELECT ?", (owner,), operator)
+
+
+def of_owners(
+    db: sqlite3.Connection, owners: str, asked: tuple[Any, ...], operator: bytes
+) -> list[Allocation]:
+    """The same of all owners that a query gives, with what it asks for."""
+    rows = db.execute(
+        f"{_ALL} WHERE operator = ? AND owner IN ({owners}) ORDER BY expires, number", (operator, *asked)
+    )
     return [Allocation(*row) for row in rows]
 
 

@@ -111,12 +111,12 @@ def charge(uses: Iterable[Use], standing: Standing, prices: PriceList) -> Charge
         worth, given = min(worth + use.fixed, CREDITS_MOST), min(given, CREDITS_MOST)
         credits, streamed, number = 0, 0, None
         if worth and funds:
-            place = _choose(funds, worth, use.service == STORAGE)
+            most = max(0, min(exposure, caps.get(use.site, CREDITS_MOST)))
+            place = _choose(funds, worth, most, use.service == STORAGE)
             number, room, stream = funds[place]
             if use.service == STORAGE:
                 streamed = min(worth, stream)
-            most = max(0, min(room, exposure, caps.get(use.site, CREDITS_MOST)))
-            credits = min(worth - streamed, most)
+            credits = min(worth - streamed, room, most)
             if not credits and not streamed:
                 number = None
             funds[place] = funds[place]._replace(room=room - credits, stream=stream - streamed)
@@ -130,11 +130,11 @@ def charge(uses: Iterable[Use], standing: Standing, prices: PriceList) -> Charge
     return Charged(tuple(leaves), carries, Standing(allowance, tuple(funds), exposure, caps))
 
 
-def _choose(funds: Sequence[Fund], worth: int, storage: bool) -> int:
-    """The first that has enough, or else the one that has most."""
-    has = [fund.room + fund.stream * storage for fund in funds]
-    for place, most in enumerate(has):
-        if most >= worth:
+def _choose(funds: Sequence[Fund], worth: int, most: int, storage: bool) -> int:
+    """The first that has enough, or else the one that has most. `most`: that may be metered in all."""
+    has = [min(fund.room, most) + fund.stream * storage for fund in funds]
+    for place, credits in enumerate(has):
+        if credits >= worth:
             return place
     return max(range(len(has)), key=has.__getitem__)
 

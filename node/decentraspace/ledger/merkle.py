@@ -15,13 +15,19 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
+from Crypto.Hash import keccak
+
 from decentraspace.errors import BadInput
-from decentraspace.identity.ethereum import keccak256
 
 EMPTY: Final = bytes(32)
 """The root of no leaves."""
 _WORD_MOST = 2**256
 _STRING_MOST = 32  # bytes of a service's name: one word
+
+
+def keccak256(data: bytes) -> bytes:
+    """As in identity/ethereum.py, without looking for the library each time: this is called by the million."""
+    return keccak.new(digest_bits=256, data=data).digest()
 
 
 def _node(one: bytes, other: bytes) -> bytes:

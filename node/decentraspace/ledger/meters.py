@@ -6,8 +6,9 @@ ones are priced, and perhaps settled.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from decentraspace.errors import Conflict
@@ -30,27 +31,37 @@ class Held(NamedTuple):
 
 
 def take_totals(
-    db: sqlite3.Connection, clock: MeterClock, totals: Iterable[Total], owners: Mapping[str, bytes]
+    db: sqlite3.Connection, clock: MeterClock, totals: Sequence[Total], owners: Mapping[str, bytes]
 ) -> None:
     """Count what the totals have beyond what was seen of them before: repeating it changes nothing.
 
     A site without an owner in `owners` is seen, and charged to nobody.
     """
+    totals = list({total[:2]: total for total in totals}.values())
+    seen = {
+        (site, hour): (requests, size)
+        for site, hour, requests, size in db.execute(
+            "SELECT s.site, s.hour, s.requests, s.bytes FROM json_each(?) j JOIN seen s "
+            "ON s.site = json_extract(j.value, '$[0]') AND s.hour = json_extract(j.value, '$[1]')",
+            (json.dumps([total[:2] for total in totals]),),
+        )
+    }
+    fresh: list[Total] = []
+    more: list[tuple[int, bytes, str, str, int, int]] = []
     for total in totals:
-        before = db.execute(
-            "SELECT requests, bytes FROM seen WHERE site = ? AND hour = ?", (total.site, total.hour)
-        ).fetchone() or (0, 0)
-        requests, size = total.requests - before[0], total.bytes - before[1]
+        requests, size = seen.get(total[:2], (0, 0))
+        requests, size = total.requests - requests, total.bytes - size
         if requests <= 0 and size <= 0:
             continue
-        db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", total)
+        fresh.append(total)
         owner = owners.get(total.site)
         if owner is not None:
             hour = open_hour(clock, total.hour)
-            more = ((EGRESS, size), (REQUESTS, requests))
-            db.executemany(
-                _ADD, [(hour, owner, total.site, name, min(n, _MOST), 0) for name, n in more if n > 0]
-            )
+            for name, count in ((EGRESS, size), (REQUESTS, requests)):
+                if count > 0:
+                    more.append((hour, owner, total.site, name, min(count, _MOST), 0))
+    db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", fresh)
+    db.executemany(_ADD, more)
 
 
 def open_hour(clock: MeterClock, hour: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -90,13 +90,20 @@ class Owners:
         raise NotImplementedError
 
     def tier(self, owner: bytes) -> str:
-        """ "paid" as the operator set it, or while the owner has a live allocation to this node; else "free"."""
-        operator = self.terms.operator
-        if self._granted_tier(owner) == "paid" or operator is None:
+        """ "paid" as the operator set it, or with an allocation to this node of `billing.paid_least` credits at
+        least, until `billing.grace` after its end; else "free"."""
+        terms = self.terms
+        if terms.operator is None:
             return self._granted_tier(owner)
         with self._lock, reading():
-            granted = allocations.of_owner(self._db, owner, operator)
-        return "paid" if any(a.live(int(time.time())) for a in granted) else "free"
+            granted = allocations.of_owner(self._db, owner, terms.operator)
+        return self._tier_with(owner, granted, int(time.time()))
+
+    def _tier_with(self, owner: bytes, granted: Sequence[allocations.Allocation], at: int) -> str:
+        billing = self.config.billing
+        since = at - billing.grace
+        paid = any(a.cap >= billing.paid_least and a.live(at, since) for a in granted)
+        return "paid" if paid else self._granted_tier(owner)
 
     # -- before and after a charged action
 
@@ -207,6 +214,11 @@ class Owners:
         """See `statements.statement`. Whose it is, `owner` in it says: show it to nobody else."""
         with self._lock, reading():
             return statements.statement(self._db, root, allocation)
+
+    def statements_of(self, root: bytes) -> Iterator[dict[str, Any]]:
+        """All statements of a batch, for the operator; nobody else gets at the ledger meanwhile."""
+        with self._lock, reading():
+            yield from statements.of_batch(self._db, root)
 
     # -- what an owner decides
 

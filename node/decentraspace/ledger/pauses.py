@@ -13,7 +13,7 @@ visitors get 402. `storage` paused: nobody pays for keeping the data, which stay
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,33 +58,42 @@ class SiteState:
     warned: int
 
 
-def follow(
-    db: sqlite3.Connection, owner: bytes, sites: Iterable[str], wanted: Mapping[tuple[str, str], str], at: int
-) -> list[Change]:
-    """Have the pauses that follow from the books be those `wanted`: (site, service) -> reason."""
-    changes = []
-    for site in sites:
-        found = db.execute(
-            "SELECT service, reason FROM pauses WHERE site = ? AND reason IN (?, ?, ?)", (site, *COUNTED)
+Wanted = Mapping[tuple[str, str], str]
+"""(site, service) -> why it is to be paused, of all that an owner has here."""
+
+
+def _counted(db: sqlite3.Connection, owner: bytes) -> dict[tuple[str, str], str]:
+    rows = db.execute(
+        "SELECT site, service, reason FROM pauses WHERE owner = ? AND reason IN (?, ?, ?)", (owner, *COUNTED)
+    )
+    return {(site, service): reason for site, service, reason in rows}
+
+
+def differ(db: sqlite3.Connection, owner: bytes, wanted: Wanted) -> bool:
+    """Whether `follow` would change anything."""
+    return _counted(db, owner) != wanted
+
+
+def follow(db: sqlite3.Connection, owner: bytes, wanted: Wanted, at: int) -> list[Change]:
+    """Have an owner's pauses that follow from the books be those `wanted`."""
+    changes, before = [], _counted(db, owner)
+    for site, service in sorted(before.keys() - wanted.keys()):
+        db.execute(
+            "DELETE FROM pauses WHERE site = ? AND service = ? AND reason IN (?, ?, ?)",
+            (site, service, *COUNTED),
         )
-        before: dict[str, str] = dict(found)
-        now = {service: why for (place, service), why in wanted.items() if place == site}
-        for service in sorted(before.keys() - now.keys()):
+        if not _any(db, site, service):
+            changes.append(Change(owner, site, service, ""))
+    for (site, service), reason in sorted(wanted.items()):
+        known = before.get((site, service))
+        if known is None:
+            _set(db, site, service, reason, owner, at)
+            changes.append(Change(owner, site, service, reason))
+        elif known != reason:  # since when stays
             db.execute(
-                "DELETE FROM pauses WHERE site = ? AND service = ? AND reason IN (?, ?, ?)",
-                (site, service, *COUNTED),
+                "UPDATE pauses SET reason = ? WHERE site = ? AND service = ? AND reason = ?",
+                (reason, site, service, known),
             )
-            if not _any(db, site, service):
-                changes.append(Change(owner, site, service, ""))
-        for service, reason in sorted(now.items()):
-            if service not in before:
-                _set(db, site, service, reason, owner, at)
-                changes.append(Change(owner, site, service, reason))
-            elif before[service] != reason:  # since when stays
-                db.execute(
-                    "UPDATE pauses SET reason = ? WHERE site = ? AND service = ? AND reason = ?",
-                    (reason, site, service, before[service]),
-                )
     return changes
 
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
 from decentraspace.config import LimitsConfig
 from decentraspace.ledger import allocations, facts, journal, meters
-from decentraspace.ledger.charging import Carry, Charged, Standing, Use, charge
+from decentraspace.ledger.allocations import Allocation
+from decentraspace.ledger.charging import Carry, Charged, Leaf, Standing, Use, charge
 from decentraspace.ledger.clock import HOUR, MeterClock, month_of
 from decentraspace.ledger.prices import STORAGE, Allowance, PriceList
+
+_AT_ONCE = 5000  # leaves that are kept before they are written
 
 
 @dataclass(frozen=True)
 class Terms:
     """What is charged, and to whom. `operator`: whom allocations must be granted to; without one nothing is
-    charged. `cap`: credits a month of a site whose owner set none."""
+    charged. `cap`: credits a month of a site whose owner set none. `tier` of an owner with these allocations to the
+    operator, at a time."""
 
     operator: bytes | None = None
     prices: PriceList = field(default_factory=PriceList)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     exposure: int = 0
     cap: int = 0
-    tier: Callable[[bytes], str] = lambda owner: "free"
+    tier: Callable[[bytes, Sequence[Allocation], int], str] = lambda owner, granted, at: "free"
 
     @property
     def asked(self) -> PriceList:
@@ -36,24 +41,64 @@ def address(owner: bytes) -> str:
     return "0x" + owner.hex()
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """What standings are made of, of some owners and sites: read at once, because an hour has thousands."""
+
+    used: Mapping[bytes, Mapping[str, int]]
+    granted: Mapping[bytes, Sequence[Allocation]]
+    caps: Mapping[str, int]
+    cost: Mapping[str, int]
+
+
+def _load(
+    db: sqlite3.Connection,
+    owners: str,
+    asked: tuple[Any, ...],
+    sites: Iterable[str],
+    month: int,
+    operator: bytes,
+) -> _Loaded:
+    """`owners`: a query for them, with what it asks for."""
+    used: dict[bytes, dict[str, int]] = {}
+    for owner, service, quantity in db.execute(
+        f"SELECT owner, service, used FROM allowances WHERE month = ? AND owner IN ({owners})",  # noqa: S608
+        (month, *asked),
+    ):
+        used.setdefault(owner, {})[service] = quantity
+    granted: dict[bytes, list[Allocation]] = {}
+    for one in allocations.of_owners(db, owners, asked, operator):
+        granted.setdefault(one.owner, []).append(one)
+    listed = json.dumps([site for site in sites if site])
+    within = "site IN (SELECT value FROM json_each(?))"
+    caps = db.execute(f"SELECT site, credits FROM caps WHERE {within}", (listed,))  # noqa: S608
+    cost = db.execute(f"SELECT site, credits FROM spent WHERE month = ? AND {within}", (month, listed))  # noqa: S608
+    return _Loaded(used, granted, dict(caps), dict(cost))
+
+
+def _stands(
+    loaded: _Loaded, owner: bytes, sites: Iterable[str], at: int, terms: Terms, since: int | None = None
+) -> Standing:
+    granted = loaded.granted.get(owner, ())
+    used = loaded.used.get(owner, {})
+    quantities = Allowance.of_tier(terms.tier(owner, granted, at), terms.limits).quantities
+    left = {site: loaded.caps.get(site, terms.cap) - loaded.cost.get(site, 0) for site in sites if site}
+    return Standing(
+        {service: max(0, most - used.get(service, 0)) for service, most in quantities.items()},
+        tuple(a.fund(at) for a in granted if a.live(at, since)),
+        max(0, terms.exposure - sum(a.unsettled for a in granted)),
+        {site: max(0, most) for site, most in left.items()},
+    )
+
+
 def standing(
-    db: sqlite3.Connection, owner: bytes, sites: Iterable[str], hour: int, at: int, terms: Terms
+    db: sqlite3.Connection, owner: bytes, sites: Collection[str], hour: int, at: int, terms: Terms
 ) -> Standing:
     """How an owner stands at `at`, before what was used in open hours; caps are those of `hour`'s month."""
     if terms.operator is None:
         return Standing()
-    month = month_of(hour)
-    used = dict(
-        db.execute("SELECT service, used FROM allowances WHERE owner = ? AND month = ?", (owner, month))
-    )
-    quantities = Allowance.of_tier(terms.tier(owner), terms.limits).quantities
-    granted = allocations.of_owner(db, owner, terms.operator)
-    return Standing(
-        {service: max(0, most - used.get(service, 0)) for service, most in quantities.items()},
-        tuple(a.fund(at) for a in granted if a.live(at)),
-        max(0, terms.exposure - sum(a.unsettled for a in granted)),
-        {site: max(0, cap_of(db, site, terms.cap) - spent(db, site, month)) for site in sites if site},
-    )
+    loaded = _load(db, "SELECT ?", (owner,), sites, month_of(hour), terms.operator)
+    return _stands(loaded, owner, sites, at, terms)
 
 
 def cap_of(db: sqlite3.Connection, site: str, default: int) -> int:
@@ -111,79 +156,106 @@ def close(db: sqlite3.Connection, hour: int, at: int, terms: Terms) -> int:
     clock = facts.clock(db)
     if hour <= clock.closed:
         return 0
-    leaves = 0
-    for owner, uses in _by_owner(db, hour):
-        sites = dict.fromkeys(use.site for use in uses)
-        charged = charge(uses, standing(db, owner, sites, hour, at, terms), terms.asked)
-        _write(db, hour, at, owner, charged, terms)
-        leaves += len(charged.leaves)
+    rows = db.execute(_USES.format("WHERE o.hour <= ?"), (hour,)).fetchall()
+    loaded = None
+    if terms.operator is not None:
+        owners, sites = "SELECT owner FROM open WHERE hour <= ?", {row[1] for row in rows}
+        loaded = _load(db, owners, (hour,), sites, month_of(hour), terms.operator)
+    leaves, writing = 0, _Writing(hour, at, terms)
+    for owner, group in groupby(rows, key=lambda row: row[0]):
+        uses = [_use(row[1:]) for row in group]
+        # What was used while an allocation lasted is taken by the contract for days after its end.
+        since = min(at, hour * HOUR)
+        stands = _stands(loaded, owner, {u.site for u in uses}, at, terms, since) if loaded else Standing()
+        leaves += writing.add(owner, charge(uses, stands, terms.asked), loaded)
+        if len(writing.leaves) >= _AT_ONCE:
+            writing.flush(db)
+    writing.flush(db)
     db.execute("DELETE FROM open WHERE hour <= ?", (hour,))
     facts.put_clock(db, replace(clock, closed=hour))
     return leaves
 
 
-def _by_owner(db: sqlite3.Connection, hour: int) -> Iterator[tuple[bytes, list[Use]]]:
-    rows = db.execute(_USES.format("WHERE o.hour <= ?"), (hour,)).fetchall()
-    for owner, group in groupby(rows, key=lambda row: row[0]):
-        yield owner, [_use(row[1:]) for row in group]
+class _Writing:
+    """What an hour's charges come to, kept for a while and written at once."""
+
+    def __init__(self, hour: int, at: int, terms: Terms) -> None:
+        self._hour, self._month, self._at, self._terms = hour, month_of(hour), at, terms
+        self._clear()
+
+    def _clear(self) -> None:
+        self.leaves: list[tuple[Any, ...]] = []
+        self._carries: list[tuple[Any, ...]] = []
+        self._entries: list[journal.Entry] = []
+        self._free: list[tuple[Any, ...]] = []
+        self._cost: dict[str, int] = {}
+        self._granted: dict[int, list[int]] = {}
+
+    def add(self, owner: bytes, charged: Charged, loaded: _Loaded | None) -> int:
+        """How many leaves it has."""
+        leaves = [leaf for leaf in charged.leaves if leaf.quantity or any(leaf[4:8])]
+        self.leaves += [(self._hour, owner, *leaf) for leaf in leaves]
+        self._carries += [(owner, *place, *carry) for place, carry in charged.carries.items()]
+        if loaded is None:
+            return len(leaves)
+        free: dict[str, int] = {}
+        streams: dict[int, int] = {}
+        for leaf in leaves:
+            if leaf.free:
+                free[leaf.service] = free.get(leaf.service, 0) + leaf.free
+            if leaf.site and leaf.credits:
+                self._cost[leaf.site] = self._cost.get(leaf.site, 0) + leaf.credits
+            if leaf.allocation is not None:
+                sums = self._granted.setdefault(leaf.allocation, [0, 0])
+                sums[0] += leaf.credits
+                sums[1] += leaf.streamed
+                streams[leaf.allocation] = streams.get(leaf.allocation, 0) + leaf.streamed
+        self._free += [(owner, self._month, service, used) for service, used in free.items()]
+        names = {a.number: a.id.hex() for a in loaded.granted.get(owner, ())}
+        postings = _postings(owner, leaves)
+        postings |= {f"stream:0x{names[number]}": amount for number, amount in streams.items()}
+        self._entries.append((f"hour:{self._hour}:{owner.hex()}", postings))
+        return len(leaves)
+
+    def flush(self, db: sqlite3.Connection) -> None:
+        db.executemany(
+            "INSERT INTO leaves (hour, owner, site, service, quantity, free, given, credits, streamed, waived, "
+            "allocation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self.leaves,
+        )
+        db.executemany(
+            "INSERT INTO carries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner, site, service) DO UPDATE SET "
+            "paid = excluded.paid, free = excluded.free, seconds = excluded.seconds",
+            self._carries,
+        )
+        db.executemany(
+            "INSERT INTO allowances VALUES (?, ?, ?, ?) ON CONFLICT (owner, month, service) DO UPDATE SET "
+            "used = used + excluded.used",
+            self._free,
+        )
+        db.executemany(
+            "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (site, month) DO UPDATE SET "
+            "credits = credits + excluded.credits",
+            [(site, self._month, credits) for site, credits in self._cost.items()],
+        )
+        db.executemany(
+            "UPDATE allocations SET charged = charged + ?, stream_used = stream_used + ?, "
+            "oldest = CASE WHEN ? > 0 THEN COALESCE(oldest, ?) ELSE oldest END WHERE number = ?",
+            [(c, s, c, self._at, number) for number, (c, s) in self._granted.items()],
+        )
+        journal.post_many(db, "usage", self._at, self._entries)
+        self._clear()
 
 
-def _write(db: sqlite3.Connection, hour: int, at: int, owner: bytes, charged: Charged, terms: Terms) -> None:
-    month, leaves = month_of(hour), [leaf for leaf in charged.leaves if leaf.quantity or any(leaf[4:8])]
-    db.executemany(
-        "INSERT INTO leaves (hour, owner, site, service, quantity, free, given, credits, streamed, waived, "
-        "allocation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(hour, owner, *leaf) for leaf in leaves],
-    )
-    db.executemany(
-        "INSERT INTO carries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner, site, service) DO UPDATE SET "
-        "paid = excluded.paid, free = excluded.free, seconds = excluded.seconds",
-        [(owner, site, service, *carry) for (site, service), carry in charged.carries.items()],
-    )
-    if terms.operator is None:
-        return
-    free: dict[str, int] = {}
-    cost: dict[str, int] = {}
-    granted: dict[int, list[int]] = {}
+def _postings(owner: bytes, leaves: Iterable[Leaf]) -> dict[str, int]:
+    credits = given = waived = 0
+    income: dict[str, int] = {}
     for leaf in leaves:
-        free[leaf.service] = free.get(leaf.service, 0) + leaf.free
-        if leaf.site:
-            cost[leaf.site] = cost.get(leaf.site, 0) + leaf.credits
-        if leaf.allocation is not None:
-            sums = granted.setdefault(leaf.allocation, [0, 0])
-            sums[0] += leaf.credits
-            sums[1] += leaf.streamed
-    db.executemany(
-        "INSERT INTO allowances VALUES (?, ?, ?, ?) ON CONFLICT (owner, month, service) DO UPDATE SET "
-        "used = used + excluded.used",
-        [(owner, month, service, used) for service, used in free.items() if used],
-    )
-    db.executemany(
-        "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT (site, month) DO UPDATE SET "
-        "credits = credits + excluded.credits",
-        [(site, month, credits) for site, credits in cost.items() if credits],
-    )
-    db.executemany(
-        "UPDATE allocations SET charged = charged + ?, stream_used = stream_used + ?, "
-        "oldest = CASE WHEN ? > 0 THEN COALESCE(oldest, ?) ELSE oldest END WHERE number = ?",
-        [(c, s, c, at, number) for number, (c, s) in granted.items()],
-    )
-    journal.post(db, f"hour:{hour}:{owner.hex()}", "usage", at, _postings(db, owner, charged, granted))
-
-
-def _postings(
-    db: sqlite3.Connection, owner: bytes, charged: Charged, granted: Mapping[int, list[int]]
-) -> dict[str, int]:
-    who = address(owner)
-    postings = {f"owner:{who}": 0, f"free:{who}": 0, f"waived:{who}": 0}
-    for leaf in charged.leaves:
-        postings[f"owner:{who}"] += leaf.credits
-        postings[f"free:{who}"] += leaf.given
-        postings[f"waived:{who}"] += leaf.waived
-        income = f"income:{leaf.service}"
+        credits += leaf.credits
+        given += leaf.given
+        waived += leaf.waived
         worth = leaf.credits + leaf.given + leaf.waived + leaf.streamed
-        postings[income] = postings.get(income, 0) - worth
-    for number, (_, streamed) in granted.items():
-        if streamed:
-            postings[f"stream:0x{allocations.by_number(db, number).id.hex()}"] = streamed
-    return postings
+        income[leaf.service] = income.get(leaf.service, 0) - worth
+    who = address(owner)
+    postings = {f"income:{service}": amount for service, amount in income.items()}
+    return postings | {f"owner:{who}": credits, f"free:{who}": given, f"waived:{who}": waived}

@@ -67,7 +67,6 @@ class Billing:
         self._owner_of, self._held, self._taken, self._reflag = owner_of, held, taken, reflag
         self._owners: dict[str, bytes] = {}
         self._held_due = self._terms_due = 0.0
-        self._flagged = True
         self._wake = trio.Event()
 
     @property
@@ -81,7 +80,10 @@ class Billing:
         if settles:
             await self._carrying_on(self._bind)
         await self._carrying_on(self.tick)
+        await self._carrying_on(self._reflag)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flag)
+            nursery.start_soon(self._carrying_on, self._audit)
             nursery.start_soon(self._again, self.tick, lambda: self.config.billing.tick)
             if settles:
                 nursery.start_soon(self._again, self.follow, lambda: self.config.billing.settle_check)
@@ -146,10 +148,8 @@ class Billing:
 
     async def _tell(self) -> None:
         news = self.ledger.news()
-        if news.changes or self._flagged:
-            self._flagged = True  # until it is done
-            await self._reflag()
-            self._flagged = False
+        if news.changes:
+            self._wake.set()
         for change in news.changes:
             what = "service_paused" if change.reason else "service_resumed"
             log.info(what, owner=address(change.owner), site=change.site, service=change.service,
@@ -163,6 +163,20 @@ class Billing:
             await self._hooks.call("credit_depleted", owner=address(owner), needed=needed)
         for owner, site, seconds in news.warnings:
             log.info("site_ends_soon", owner=address(owner), site=site, seconds=seconds)
+
+    async def _flag(self) -> None:
+        """Have the gateway follow, beside everything else: an owner's long deploy keeps its sites as they are."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            if not await self._carrying_on(self._reflag):
+                await trio.sleep(1.0)
+                self._wake.set()
+
+    async def _audit(self) -> None:
+        """The whole of the books, once at the start."""
+        wrong = await trio.to_thread.run_sync(self.ledger.check)
+        self.ledger.distrust(wrong)
 
     # -- the chain
 

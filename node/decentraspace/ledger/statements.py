@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from decentraspace.errors import NotFound
 from decentraspace.identity.ethereum import checksum_address
 from decentraspace.ledger import allocations, facts
 from decentraspace.ledger.merkle import Tree, usage_leaf
-from decentraspace.ledger.settlement import batch
+from decentraspace.ledger.settlement import Batch, Charge, batch
 
 FORMAT = "decentraspace-statement-1"
 
@@ -25,25 +26,40 @@ def statement(db: sqlite3.Connection, root: bytes, allocation: bytes) -> dict[st
     charge = next((c for c in one.charges if c.allocation == allocation), None) if one else None
     if one is None or charge is None:
         raise NotFound("There is no such statement here")
+    return _statement(db, one, charge, Tree([other.leaf for other in one.charges]))
+
+
+def of_batch(db: sqlite3.Connection, root: bytes) -> Iterator[dict[str, Any]]:
+    """All statements of a batch, one after the other. NotFound."""
+    one = batch(db, root)
+    if one is None:
+        raise NotFound("There is no such batch here")
+    tree = Tree([charge.leaf for charge in one.charges])
+    for charge in one.charges:
+        yield _statement(db, one, charge, tree)
+
+
+def _statement(db: sqlite3.Connection, one: Batch, charge: Charge, tree: Tree) -> dict[str, Any]:
     settles = facts.get(db, "settles") or {}
-    tree = Tree([other.leaf for other in one.charges])
+    granted = allocations.by_id(db, charge.allocation)
+    assert granted is not None
     return {
         "format": FORMAT,
         "chain": settles.get("chain"),
         "vault": settles.get("vault"),
-        "operator": checksum_address(_granted(db, allocation)),
+        "operator": checksum_address(granted.operator),
         "owner": checksum_address(charge.owner),
-        "allocation": _hex(allocation),
+        "allocation": _hex(charge.allocation),
         "previous": charge.previous,
         "cumulative": charge.cumulative,
         "usage_root": _hex(charge.usage_root),
-        "root": _hex(root),
+        "root": _hex(one.root),
         "proof": [_hex(sibling) for sibling in tree.proof(charge.leaf)],
         "status": charge.status,
         "transaction": charge.reference,
         "made": one.made,
         "prices": json.loads(one.prices),
-        "usage": _usage(db, root, allocation),
+        "usage": _usage(db, granted.number, charge.cumulative),
     }
 
 
@@ -51,19 +67,12 @@ def _hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def _granted(db: sqlite3.Connection, allocation: bytes) -> bytes:
-    known = allocations.by_id(db, allocation)
-    assert known is not None
-    return known.operator
-
-
-def _usage(db: sqlite3.Connection, root: bytes, allocation: bytes) -> list[dict[str, Any]]:
+def _usage(db: sqlite3.Connection, number: int, cumulative: int) -> list[dict[str, Any]]:
     rows = db.execute(
-        "SELECT l.site, l.hour, l.service, l.quantity, l.credits, l.free, l.streamed, l.waived FROM charges c "
-        "JOIN totals t USING (allocation, cumulative) JOIN allocations a ON a.number = c.allocation "
-        "JOIN leaves l ON l.allocation = a.number AND l.id BETWEEN t.first AND t.last "
-        "WHERE c.root = ? AND a.id = ? ORDER BY l.site, l.hour, l.service",
-        (root, allocation),
+        "SELECT l.site, l.hour, l.service, l.quantity, l.credits, l.free, l.streamed, l.waived FROM totals t "
+        "JOIN leaves l ON l.allocation = t.allocation AND l.id BETWEEN t.first AND t.last "
+        "WHERE t.allocation = ? AND t.cumulative = ? ORDER BY l.site, l.hour, l.service",
+        (number, cumulative),
     )
     names = ("site", "hour", "service", "quantity", "credits", "free", "streamed", "waived")
     return [dict(zip(names, row, strict=True)) for row in rows]

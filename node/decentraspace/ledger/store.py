@@ -18,6 +18,7 @@ from decentraspace.database import open_database, reading, transaction
 from decentraspace.ledger import cards, clock, facts, journal, meters, mirror, pauses, rollup, settlement
 from decentraspace.ledger.charging import CREDIT, paused_services
 from decentraspace.ledger.clock import Moment
+from decentraspace.ledger.inspect import inspect
 from decentraspace.ledger.journal import Unbalanced
 from decentraspace.ledger.meters import Held
 from decentraspace.ledger.owners import Owners
@@ -25,6 +26,8 @@ from decentraspace.ledger.prices import STORAGE, PriceList
 from decentraspace.ledger.rollup import Terms
 from decentraspace.ledger.tables import MIGRATIONS
 from decentraspace.ledger.usage import Total
+
+_CACHE = 32 * 1024  # KiB of pages kept in memory: a busy node's open hour and the edges of its indices
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +53,7 @@ class Ledger(Owners):
         self, path: Path, config: Config, tier: Callable[[bytes], str] = lambda owner: "free"
     ) -> None:
         db = open_database(path, MIGRATIONS)
+        db.execute(f"PRAGMA cache_size = -{_CACHE}")
         lock = threading.RLock()
         super().__init__(db, lock, config, tier)
         self._operator: bytes | None = None
@@ -57,10 +61,9 @@ class Ledger(Owners):
         self._all_dirty = True
         self._outbox = Outbox()
         self._unserved = pauses.unserved(db)
-        wrong = self.check()
-        self.sound = not wrong
-        for words in wrong:
-            log.error("books_do_not_balance", what=words)
+        self.path = path
+        self.sound = True
+        self.distrust(self._quick_check())
 
     def close(self) -> None:
         with self._lock:
@@ -72,9 +75,19 @@ class Ledger(Owners):
             yield db
 
     def check(self) -> list[str]:
-        """What is wrong with the books; nothing when they balance."""
+        """What is wrong with the books; nothing when they balance. Takes seconds for millions of entries, and
+        keeps nobody waiting."""
+        return inspect(self.path)
+
+    def _quick_check(self) -> list[str]:
         with self._lock, reading():
-            return journal.check(self._db)
+            return journal.check_total(self._db)
+
+    def distrust(self, wrong: Sequence[str]) -> None:
+        """If anything is wrong with the books, charge and settle nothing any more."""
+        for words in wrong:
+            log.error("books_do_not_balance", what=words)
+        self.sound = self.sound and not wrong
 
     def balances(self, prefix: str = "") -> dict[str, int]:
         """Accounts whose names begin so, and what they have."""
@@ -93,14 +106,8 @@ class Ledger(Owners):
         billing = self.config.billing
         if not self.billing:
             return Terms()
-        prices = PriceList.from_config(billing)
-        limits = self.config.limits
-        return Terms(
-            self._operator, prices, limits, billing.exposure, billing.site_monthly_cap, self._tier_of
-        )
-
-    def _tier_of(self, owner: bytes) -> str:
-        return self.tier(owner)
+        prices, limits, cap = PriceList.from_config(billing), self.config.limits, billing.site_monthly_cap
+        return Terms(self._operator, prices, limits, billing.exposure, cap, self._tier_with)
 
     @property
     def operator(self) -> bytes | None:
@@ -176,9 +183,13 @@ class Ledger(Owners):
             owners, self._dirty, self._all_dirty = self._dirty, set(), False
         terms = self.terms
         for owner in owners:
+            with self._lock, reading():
+                wanted, missing = _standing_of(self._db, owner, at, terms)
+                if not pauses.differ(self._db, owner, wanted):
+                    continue  # as almost always: nothing is written
             with self._write() as db:
-                changes, missing = _standing_of(db, owner, at, terms)
-            if missing and any(c.reason == CREDIT for c in changes):
+                changes = pauses.follow(db, owner, wanted, at)
+            if any(c.reason == CREDIT for c in changes):
                 self._outbox.depleted.append((owner, missing))
             self.announce(changes)
 
@@ -260,24 +271,22 @@ class Ledger(Owners):
 
 def _standing_of(
     db: sqlite3.Connection, owner: bytes, at: int, terms: Terms
-) -> tuple[list[pauses.Change], int]:
-    """Pause and resume what an owner has here; and what is missing, in credits."""
-    found = db.execute(
-        "SELECT site FROM holdings WHERE owner = ? UNION SELECT site FROM open WHERE owner = ? AND site <> '' "
-        "UNION SELECT site FROM pauses WHERE owner = ?",
-        (owner, owner, owner),
-    )
-    sites = [site for (site,) in found]
-    out = rollup.outlook(db, owner, facts.clock(db), at, terms, sites)
+) -> tuple[dict[tuple[str, str], str], int]:
+    """What is to be paused of an owner's, (site, service) -> why; and what is missing, in credits."""
     stored = {site for (site,) in db.execute("SELECT site FROM holdings WHERE owner = ?", (owner,))}
+    found = db.execute(
+        "SELECT site FROM open WHERE owner = ? AND site <> '' UNION SELECT site FROM pauses WHERE owner = ?",
+        (owner, owner),
+    )
+    sites = stored | {site for (site,) in found}
+    out = rollup.outlook(db, owner, facts.clock(db), at, terms, sites)
     wanted = {
         (site, service): why
         for site in sites
         for service, why in paused_services(site, out.after, terms.asked).items()
         if service != STORAGE or site in stored  # what is not held here costs nothing
     }
-    missing = max(1, sum(leaf.waived for leaf in out.leaves)) if wanted else 0
-    return pauses.follow(db, owner, sites, wanted, at), missing
+    return wanted, max(1, sum(leaf.waived for leaf in out.leaves))
 
 
 __all__ = ["Ledger", "Outbox", "Unbalanced"]

@@ -1,0 +1,155 @@
+"""What accounting costs: a gateway that counts beside one that does not, and a million records of use.
+
+Two nodes with the same site take turns under wrk: one counts every answer, has its counts written down twice a second
+at most, charges them (a plugin settles) and looks for who has no credit; in the other's gateway counting is taken out,
+so there is nothing for its node to do. The ratio is the median of the rounds' ratios.
+
+The million is made, priced, settled and proved by `bench/_million.py`, in a process of its own; the peers are the goals
+themselves, 60 s and 300 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support import ROOT
+
+from bench import Missing, serve
+from bench.nodes import Node, get, median, timed, workspace
+
+_SECONDS, _MEMORY = 60.0, 300.0
+_RECORDS = 1_000_000
+
+# Python reads it at the start of each process that has its folder in PYTHONPATH.
+_NO_COUNTING = """
+import asyncio
+
+from decentraspace.gateway.usage import UsageCounter
+
+
+async def idle(self):
+    await asyncio.Event().wait()
+
+
+UsageCounter.add = lambda self, site, status, size: None
+UsageCounter.run = UsageCounter.flush_all = idle
+"""
+
+_PLUGIN = '''
+"""Settles on a chain on which nothing ever happens."""
+
+from decentraspace import hookimpl
+
+OPERATOR, VAULT = "0x" + "0b" * 20, "0x" + "fa" * 20
+
+
+@hookimpl
+async def chain_status(node):
+    return {"chain": 31337, "operator": OPERATOR, "vault": VAULT}
+
+
+@hookimpl
+async def chain_events(from_block, node):
+    return {"chain": 31337, "next_block": from_block, "events": []}
+
+
+@hookimpl
+async def ledger_settle(charges, root, node):
+    return [{**{k: c[k] for k in ("allocation", "owner", "credits")}, "reference": "", "status": "later"}
+            for c in charges]
+'''
+
+
+def run(quick: bool = False) -> list[dict[str, Any]]:
+    return [*_million(_RECORDS // 20 if quick else _RECORDS), _counting(*((2, 2) if quick else (9, 5)))]
+
+
+def _million(records: int) -> list[dict[str, Any]]:
+    with workspace() as folder:
+        command = [sys.executable, "-m", "bench._million", str(folder), str(records)]
+        done = timed(command, {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)})
+    figures = json.loads(done.stdout.splitlines()[-1])
+    share = records / _RECORDS
+    common = {
+        "goal": "<= 1",
+        "peer": "the goal",
+        "version": "60 s and 300 MB",
+        "command": f"python -m bench._million FOLDER {records}",
+        **{name: round(value, 2) for name, value in figures.items()},
+    }
+    return [
+        {
+            "name": f"{records} records of use rolled up, priced, settled and proved",
+            "ratio": round(figures["seconds"] / (_SECONDS * share), 3),
+            **common,
+        },
+        {
+            "name": f"memory for {records} records of use",
+            "ratio": round(figures["peak_mb"] / _MEMORY, 3),
+            **common,
+        },
+    ]
+
+
+def _counting(rounds: int, seconds: int) -> dict[str, Any]:
+    if shutil.which("wrk") is None:
+        raise Missing("wrk is not here; install it with the system's package manager.")
+    page = serve.page()
+    with workspace() as folder:
+        (folder / "off").mkdir()
+        (folder / "off" / "sitecustomize.py").write_text(_NO_COUNTING)
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "quiet_chain.py").write_text(_PLUGIN)
+        billing = {
+            "DECENTRASPACE_PLUGINS_DIRECTORY": str(folder / "plugins"),
+            "DECENTRASPACE_LIMITS_FREE_REQUESTS": str(10**15),
+            "DECENTRASPACE_LIMITS_FREE_EGRESS": str(10**15),
+        }
+        with (
+            Node(folder / "node on", environment=billing) as on,
+            Node(folder / "node off", environment={"PYTHONPATH": str(folder / "off")}) as off,
+        ):
+            (folder / "a").mkdir()
+            (folder / "b").mkdir()
+            counting, silent = serve.deployed(on, folder / "a", page), serve.deployed(off, folder / "b", page)
+            for peer in (counting, silent):
+                serve.wrk(peer, 1)
+            for number in range(rounds):
+                pair = [counting, silent]
+                for peer in pair if number % 2 else reversed(pair):
+                    peer.runs.append(serve.wrk(peer, seconds))
+            _await_count(on, folder / "node on" / "data", sum(r.rate for r in counting.runs) * seconds)
+        ratios = [a.rate / b.rate for a, b in zip(counting.runs, silent.runs, strict=True)]
+    return {
+        "name": "requests a second of a gateway that counts, beside one that does not",
+        "ratio": median(ratios),
+        "goal": ">= 0.97",
+        "peer": "the same gateway",
+        "version": "without counting",
+        "command": f"wrk -t1 -c32 -d{seconds}s, {rounds} rounds in turns",
+        "our_requests_per_s": round(median([r.rate for r in counting.runs])),
+        "peer_requests_per_s": round(median([r.rate for r in silent.runs])),
+        "lowest": round(min(ratios), 3),
+        "highest": round(max(ratios), 3),
+    }
+
+
+def _await_count(node: Node, data: Path, requests: float) -> None:
+    """What was served must have been counted, all of it, or the comparison is with nothing."""
+    import sqlite3
+
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        db = sqlite3.connect(f"file:{data}/ledger.sqlite?mode=ro", uri=True)
+        counted = db.execute("SELECT COALESCE(SUM(requests), 0) FROM seen").fetchone()[0]
+        db.close()
+        if counted >= requests * 0.99:
+            return
+        get(node.api, "/readyz")
+        time.sleep(0.5)
+    raise RuntimeError(f"{counted} of {requests:.0f} requests were counted")
