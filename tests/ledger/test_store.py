@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from decentraspace.cli.doctor import examine
 from decentraspace.errors import BadInput, Conflict, PaymentRequired
 from decentraspace.ledger.clock import HOUR
 from decentraspace.ledger.meters import Held
@@ -400,3 +401,6 @@ def test_books_that_do_not_balance_stop_charging_and_are_named(world: World, cap
     assert not world.ledger.sound
     assert not world.ledger.billing
     assert world.ledger.next_batch(world.now.wall) is None
+    said = {finding.check: finding for finding in examine(None, str(world.folder))}["books"]
+    assert said.state == "wrong"
+    assert "do not balance" in said.detail

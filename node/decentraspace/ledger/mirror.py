@@ -191,7 +191,7 @@ def _depleted(db: sqlite3.Connection, operator: bytes | None, event: Event, at: 
 def _transferred(db: sqlite3.Connection, operator: bytes | None, event: Event, at: int) -> list[News]:
     db.execute(
         "INSERT INTO site_owners VALUES (?, ?, ?) ON CONFLICT (site) DO UPDATE SET owner = excluded.owner, "
-        "label = excluded.label",
+        "label = CASE WHEN excluded.label <> '' THEN excluded.label ELSE label END",
         (event["site"], raw(event["owner"]), event.get("label", "")),
     )
     return [News("site_transferred", raw(event["owner"]), event["site"])]

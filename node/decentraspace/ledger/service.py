@@ -124,14 +124,25 @@ class Billing:
         now = trio.current_time()
         held = None
         if now >= self._held_due:
-            held = await trio.to_thread.run_sync(self._held)
+            held = await trio.to_thread.run_sync(self._paid_for)
             self._held_due = now + min(_HOLDINGS_EVERY, 6 * self.config.billing.tick)
         await trio.to_thread.run_sync(self.ledger.tick, Moment.now(), held)
         if self.ledger.billing and now >= self._terms_due:
-            taken = await trio.to_thread.run_sync(self._taken)
+            taken = await trio.to_thread.run_sync(self._taken_here)
             await trio.to_thread.run_sync(self.ledger.look_at_terms, taken, int(time.time()))
             self._terms_due = now + min(_TERMS_EVERY, 360 * self.config.billing.tick)
         await self._tell()
+
+    def _paid_for(self) -> dict[str, Held]:
+        """What is held, by who has to pay for it now. Blocking."""
+        owners = self.ledger.site_owners()
+        return {
+            site: held._replace(owner=owners.get(site, held.owner)) for site, held in self._held().items()
+        }
+
+    def _taken_here(self) -> dict[str, tuple[bytes, int]]:
+        owners = self.ledger.site_owners()
+        return {site: (owners.get(site, owner), made) for site, (owner, made) in self._taken().items()}
 
     def _owners_of(self, sites: Iterable[str]) -> dict[str, bytes]:
         """As the registry says, and else as the site's records do, which never changes. Blocking."""

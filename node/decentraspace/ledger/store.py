@@ -27,7 +27,7 @@ from decentraspace.ledger.rollup import Terms
 from decentraspace.ledger.tables import MIGRATIONS
 from decentraspace.ledger.usage import Total
 
-_CACHE = 32 * 1024  # KiB of pages kept in memory: a busy node's open hour and the edges of its indices
+_CACHE = 16 * 1024  # KiB of pages kept in memory: a busy node's open hour and the edges of its indices
 
 log = structlog.get_logger(__name__)
 
@@ -242,6 +242,11 @@ class Ledger(Owners):
         with self._lock, reading():
             found = self._db.execute("SELECT owner FROM site_owners WHERE site = ?", (site,)).fetchone()
         return bytes(found[0]) if found else None
+
+    def site_owners(self) -> dict[str, bytes]:
+        """Of all sites that came to the registry."""
+        with self._lock, reading():
+            return dict(self._db.execute("SELECT site, owner FROM site_owners"))
 
     # -- settling
 
