@@ -81,6 +81,21 @@ def test_every_field_is_needed_and_no_other_is_taken(kind: str, name: str) -> No
         read(kind, **{name + "_": VALID[kind][name]})
 
 
+@pytest.mark.parametrize("replicas", [1, 3, schema.MAX_REPLICAS])
+def test_a_version_may_say_how_many_nodes_should_hold_it(replicas: int) -> None:
+    body = read("site", replicas=replicas)
+    assert isinstance(body, schema.SiteManifest)
+    assert body.replicas == replicas
+    assert cbor.encode(schema.to_map(body)) == cbor.encode({**VALID["site"], "replicas": replicas})
+    assert "replicas" not in schema.to_map(read("site")), "what versions of before are written as"
+
+
+@pytest.mark.parametrize("replicas", [0, -1, schema.MAX_REPLICAS + 1, None, True, "3", b"\3", [3]])
+def test_no_other_number_of_nodes_is_taken(replicas: Any) -> None:
+    with pytest.raises(BadInput):
+        read("site", replicas=replicas)
+
+
 @pytest.mark.parametrize("kind", VALID)
 @pytest.mark.parametrize("values", [None, [], b"", "", 1, {}, True])
 def test_a_body_is_a_map_with_its_fields(kind: str, values: Any) -> None:

@@ -24,6 +24,7 @@ from decentraspace.records.naming import MAX_UNTIL, Carried
 MAX_SEQ = 2**53 - 1  # what every JSON reader can hold
 MAX_TIME = 2**40
 MAX_HOLDERS = 64
+MAX_REPLICAS = 1000
 _HOST_LABEL = 63
 MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -108,11 +109,12 @@ def _cid(value: Any, name: str) -> None:
 class SiteManifest:
     """A version of a site. `channel` is `production` or a preview's name; each has its own chain of
     versions, numbered 1, 2, 3 …, each naming the one before by `prev`. `ipns`: naming.Carried, of production only
-    and left out where there is none; that it is signed as it should be is not looked at here."""
+    and left out where there is none; that it is signed as it should be is not looked at here. `replicas`: how many
+    nodes should hold it; left out, each node decides."""
 
     kind_name: ClassVar[str] = "site"
     links: ClassVar[tuple[str, ...]] = ("root", "prev")
-    optional: ClassVar[tuple[str, ...]] = ("ipns",)
+    optional: ClassVar[tuple[str, ...]] = ("ipns", "replicas")
 
     owner: bytes
     label: str
@@ -127,6 +129,7 @@ class SiteManifest:
     controllers: tuple[bytes, ...]
     created: int
     ipns: Carried | None = None
+    replicas: int | None = None
 
     @property
     def site_id(self) -> str:
@@ -155,6 +158,8 @@ class SiteManifest:
         _int(self.created, 1, MAX_TIME, "created")
         if self.ipns is not None:
             self._check_ipns(self.ipns)
+        if self.replicas is not None:
+            _int(self.replicas, 1, MAX_REPLICAS, "replicas")
 
     def _check_ipns(self, carried: Any) -> None:
         if self.channel != PRODUCTION:
