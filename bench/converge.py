@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.lab.tunnels import Namespace, NoNamespaces, Switch, Weather
-from tests.support import free_port
 
 from bench.machine import load
 from bench.nodes import workspace
@@ -128,10 +127,9 @@ def _network(
     folder.mkdir()
     chance = random.Random(nodes)
     keys = [NodeKey.generate() for _ in range(nodes)]
-    places = [
-        f"/ip4/{inside[n].address}/tcp/4001" if inside else f"/ip4/127.0.0.1/tcp/{free_port()}"
-        for n in range(nodes)
-    ]
+    # Addresses of loopback's of their own: a port that was free could be another node's connection by now.
+    hosts = [n.address for n in inside] or [f"127.{os.getpid() % 250 + 1}.1.{n + 1}" for n in range(nodes)]
+    places = [f"/ip4/{host}/tcp/4001" for host in hosts]
     peers = []
     for number, (key, place) in enumerate(zip(keys, places, strict=True)):
         # The one before, so that no part is apart; the others anywhere.

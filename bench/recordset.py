@@ -108,7 +108,7 @@ class Peer:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the process has ended; see {self._log.name}")
+            raise RuntimeError(f"the process has ended:\n{Path(self._log.name).read_text()[-3000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
