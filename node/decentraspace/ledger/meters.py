@@ -60,7 +60,7 @@ def take_totals(
             for name, count in ((EGRESS, size), (REQUESTS, requests)):
                 if count > 0:
                     more.append((hour, owner, total.site, name, min(count, _MOST), 0))
-    db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", fresh)
+    db.executemany("INSERT OR REPLACE INTO seen (site, hour, requests, bytes) VALUES (?, ?, ?, ?)", fresh)
     db.executemany(_ADD, more)
 
 

@@ -14,8 +14,8 @@ CREATE TABLE open (
     quantity INTEGER NOT NULL, fixed INTEGER NOT NULL, PRIMARY KEY (hour, owner, site, service)
 ) WITHOUT ROWID;
 CREATE TABLE seen (
-    site TEXT NOT NULL, hour INTEGER NOT NULL, requests INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    PRIMARY KEY (site, hour)
+    hour INTEGER NOT NULL, site TEXT NOT NULL, requests INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (hour, site)
 ) WITHOUT ROWID;
 CREATE TABLE holdings (
     site TEXT PRIMARY KEY, owner BLOB NOT NULL, bytes INTEGER NOT NULL, since INTEGER NOT NULL
@@ -47,7 +47,6 @@ CREATE TABLE entries (
 CREATE TABLE postings (
     entry INTEGER NOT NULL, account TEXT NOT NULL, amount INTEGER NOT NULL, PRIMARY KEY (entry, account)
 ) WITHOUT ROWID;
-CREATE INDEX postings_account ON postings (account, entry);
 CREATE TABLE accounts (account TEXT PRIMARY KEY, balance INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE leaves (
     id INTEGER PRIMARY KEY, hour INTEGER NOT NULL, owner BLOB NOT NULL, site TEXT NOT NULL,
