@@ -207,7 +207,15 @@ def name_instructions(name: str, site: str, node: NodeAPI) -> list[dict[str, str
 
 # -- payments
 
-_PAYMENT_STATES = one_of("done", "pending", "refused")
+_PAYMENT_STATES = one_of("done", "pending", "refused", "disputed", "reversed")
+
+_PAYMENT = {
+    "owner": shapes.ADDRESS,
+    "credits": shapes.CREDITS,
+    "held_until": shapes.TIME,
+    "reversed": shapes.CREDITS,
+    "detail": text(2000),
+}
 
 
 @_hook(
@@ -242,25 +250,66 @@ async def payment_recharge(
 ) -> dict[str, Any] | None:
     """Begin a payment of `credits` by `owner`; None for a method of another plugin.
 
-    Returns a URL to pay at or a transaction to sign. `key` as in `name_purchase`.
+    Returns a URL to pay at or a transaction to sign, and how the payment stands (see `payment_events`). `key` as
+    in `name_purchase`: the same key never begins a second payment, but answers with the first.
     """
 
 
 @_hook(
     optional(
         record(
-            {"status": _PAYMENT_STATES, "reference": shapes.REFERENCE},
-            {"owner": shapes.ADDRESS, "credits": shapes.CREDITS},
+            {
+                "status": one_of("done", "pending", "refused", "disputed", "reversed", "ignored"),
+                "reference": shapes.REFERENCE,
+            },
+            _PAYMENT,
         )
     ),
     deadline=60.0,
 )
 async def payment_webhook(
-    method: str, headers: dict[str, str], body: bytes, node: NodeAPI
+    method: str, headers: dict[str, str], body: bytes, source: str, node: NodeAPI
 ) -> dict[str, Any] | None:
-    """A payment service called. Check its signature (Forbidden if wrong), then say what was paid by whom.
+    """A payment service called. Check its signature (Forbidden if wrong), then say how the payment it names stands.
 
-    The same `reference` is credited once, however often it is reported.
+    `body`: as it came, byte by byte; `source`: address (IP) of who connected to the node. The answer is as an event
+    of `payment_events`, or "ignored" for a call that concerns no payment of this node: both have been taken, and
+    are answered with HTTP 200. The same `reference` is credited once, however often it is reported.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {
+                "next": integer(0, 2**53, "number to go on from"),
+                "events": list_of(
+                    record(
+                        {
+                            "status": _PAYMENT_STATES,
+                            "reference": shapes.REFERENCE,
+                            "number": integer(1, 2**53),
+                            "time": shapes.TIME,
+                        },
+                        _PAYMENT,
+                    ),
+                    1000,
+                ),
+            }
+        )
+    ),
+    deadline=30.0,
+)
+async def payment_events(after: int, node: NodeAPI) -> dict[str, Any] | None:
+    """Payments that changed after the change number `after`, each as it stands now, the oldest change first.
+
+    So nothing is lost when nobody calls, or the node is down: ask again from `next` (durable; 0: from the start).
+    "pending": not paid. "refused": nothing is to be credited; `detail` says why. "done": paid; `owner` has a right to
+    `credits`, once per `reference`, and until `held_until` the payer can call the money back, so that it is not to
+    be counted as earned before. "disputed": the payer is calling it back, or the service gives it back; nothing is
+    to be credited, and what was is held, whatever the time, until another event says how that ended. "reversed":
+    `reversed` of the `credits`, all told, were called back; the rest is as if done. `credits` of a reference that was
+    done never changes, and `reversed` never shrinks.
     """
 
 

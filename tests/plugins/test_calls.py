@@ -84,7 +84,7 @@ async def test_a_refusal_is_an_answer_not_a_failure(workshop: Workshop, logged: 
         """,
     )
     manager = workshop.manager(max_failures=2)
-    arguments: dict[str, Any] = {"method": "card", "headers": {}, "body": b""}
+    arguments: dict[str, Any] = {"method": "card", "headers": {}, "body": b"", "source": "192.0.2.1"}
     for _ in range(5):
         assert await manager.call("payment_webhook", **arguments) == []
     with pytest.raises(errors.Forbidden) as caught:
