@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lmdb
 
@@ -40,6 +40,9 @@ from decentraspace.errors import (
     Unprocessable,
 )
 from decentraspace.units import size_of
+
+if TYPE_CHECKING:
+    from decentraspace.content.recount import Recount
 
 SCHEMA = 1
 _BATCH = 16 * 1024 * 1024  # bytes written per transaction
@@ -76,6 +79,7 @@ class BlockStore:
         self.pin_lock = threading.RLock()  # held while references are counted, and while garbage goes
         self.guard: Guard | None = None  # of the node; a gateway worker asks by itself
         self.unsettled = False  # an error (a full disk) cut counting short; under pin_lock
+        self.recounting: Recount | None = None  # what is told of each count meanwhile; under pin_lock
         self._holds: dict[object, int] = {}
         self._holds_lock = threading.Lock()
         self._clock = 0

@@ -119,6 +119,8 @@ def pin(store: BlockStore, root: bytes, name: str) -> None:
                 return
             done = not _work(store, txn, [(1, kind_of(name), root)], failures) and not failures
             txn.put(key, _DONE if done else _PENDING, db=store.db["pins"])
+        if store.recounting is not None:
+            store.recounting.pinned(root, kind_of(name), 1)
         if done:
             return
         _drain(store, failures)
@@ -168,7 +170,7 @@ def counting(store: BlockStore) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            store.unsettled = True
+            store.unsettled, store.recounting = True, None  # it may have been told of what was then undone
             raise
 
 
@@ -177,6 +179,8 @@ def _remove(store: BlockStore, key: bytes, root: bytes, kind: bytes) -> None:
         if not txn.delete(key, db=store.db["pins"]):
             return
         left = _work(store, txn, [(-1, kind, root)], [])
+    if store.recounting is not None:
+        store.recounting.pinned(root, kind, -1)
     if left:
         _drain(store, [])
 
@@ -252,9 +256,11 @@ def _count(
                 # It is gone, or has other bytes than were counted: what it counted on its links stays on them.
                 log.error("counted_block_damaged", cid=cids.to_text(cid))
                 txn.put(COUNTS, _UNSURE, db=store.db["meta"])
-        return links or [], len(block)
-    state = b"\1" if expanded else b"\0"
-    txn.put(ref, (count + change).to_bytes(8, "big") + state, db=refs)
+    if change > 0 or count > 1:
+        state = b"\1" if expanded else b"\0"
+        txn.put(ref, (count + change).to_bytes(8, "big") + state, db=refs)
+    if store.recounting is not None:
+        store.recounting.counted(ref, max(change, -count), links or [])
     return links or [], len(block)
 
 
