@@ -22,6 +22,9 @@ from decentraspace.hosting import Hosting
 from decentraspace.identity.ethereum import parse_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions, sign_proof
+from decentraspace.ledger.service import Billing
+from decentraspace.ledger.sites import Sites
+from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
@@ -67,6 +70,8 @@ class SmallNode:
         self._closing.callback(self.sessions.close)
         self.usage = UsageStore(folder / "usage.sqlite")
         self._closing.callback(self.usage.close)
+        self.ledger = Ledger(folder / "ledger.sqlite", self.config, self.sessions.tier)
+        self._closing.callback(self.ledger.close)
         self.uploads = UploadStore(folder / "uploads", max_bytes=self.config.api.max_upload)
         self.plugins = PluginManager(self.config.plugins)
         self.bitswap = Bitswap(self.blocks, self.blocks.referenced)
@@ -86,6 +91,17 @@ class SmallNode:
             tier=self.sessions.tier,
         )
         self._closing.callback(self.hosting.moderation.close)
+        sites = Sites(self.records, self.hosting.holdings, self.key.public)
+        self.billing = Billing(
+            self.config,
+            self.ledger,
+            self.usage,
+            self.plugins,
+            owner_of=sites.owner_of,
+            held=sites.held,
+            taken=sites.taken,
+            reflag=self.hosting.holdings.flag,
+        )
         self.mirroring = Mirroring(folder / "mirror.sqlite", self.blocks, self.plugins)
         self._closing.callback(self.mirroring.close)
         self.hosting.holdings.on_pins = self.mirroring.changed

@@ -14,12 +14,16 @@ from quart_trio import QuartTrio
 
 from decentraspace.api import (
     auth,
+    billing,
+    blockchain,
     blocks,
     delegated,
     hosting,
+    manage,
     metrics,
     names,
     network,
+    payments,
     problems,
     reports,
     resumable,
@@ -42,6 +46,10 @@ log = structlog.get_logger(__name__)
 GROUPS = (
     auth.table,
     hosting.table,
+    manage.table,
+    billing.table,
+    payments.table,
+    blockchain.table,
     storage.table,
     resumable.table,
     blocks.table,

@@ -10,6 +10,8 @@ from decentraspace.content.uploads import UploadStore
 from decentraspace.hosting import Hosting
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import Sessions
+from decentraspace.ledger.service import Billing
+from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names.service import NameService
@@ -33,6 +35,8 @@ class NodeServices(Protocol):
     hosting: Hosting
     uploads: UploadStore
     usage: UsageStore
+    ledger: Ledger
+    billing: Billing
     plugins: PluginManager
     bitswap: Bitswap | None
     announcing: Announcing | None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import libipld
 from cryptography.exceptions import InvalidSignature
@@ -96,6 +97,16 @@ def sign_proof(
     """64 bytes; client side."""
     key = private.public_key().public_bytes_raw()
     return private.sign(proof_bytes(audience, nonce, key, delegation.cid, issued_at))
+
+
+class User(NamedTuple):
+    """A wallet at this node; `changed` (Unix seconds) and `changed_by`: when an administrator decided, and who."""
+
+    owner: bytes
+    tier: str
+    suspended: bool
+    changed_by: bytes | None
+    changed: int | None
 
 
 class Sessions:
@@ -270,6 +281,19 @@ class Sessions:
 
     def suspend(self, owner: bytes, suspended: bool, by: bytes) -> None:
         self._set(owner, "suspended", int(suspended), by)
+
+    def users(self, after: bytes, limit: int, *, itself: bool = False) -> list[User]:
+        """Wallets that logged in lately or were decided about, by address, behind `after` (or with `itself`)."""
+        with self._lock, reading():
+            rows = self._db.execute(
+                "SELECT owner, COALESCE(tier, 'free'), COALESCE(suspended, 0), changed_by, changed "
+                "FROM (SELECT owner FROM users UNION SELECT owner FROM tokens) LEFT JOIN users USING (owner) "
+                "WHERE owner > ? OR (? AND owner = ?) ORDER BY owner LIMIT ?",
+                (after, itself, after, limit),
+            ).fetchall()
+        return [
+            User(owner, tier, bool(suspended), by, changed) for owner, tier, suspended, by, changed in rows
+        ]
 
     def _set(self, owner: bytes, column: str, value: object, by: bytes) -> None:
         if len(owner) != 20:

@@ -144,6 +144,10 @@ class Billing:
         owners = self.ledger.site_owners()
         return {site: (owners.get(site, owner), made) for site, (owner, made) in self._taken().items()}
 
+    def owner_of(self, site: str) -> bytes | None:
+        """As the registry says, and else as the site's records do; None for one that is not known. Blocking."""
+        return self.ledger.site_owner(site) or self._owner_of(site)
+
     def _owners_of(self, sites: Iterable[str]) -> dict[str, bytes]:
         """As the registry says, and else as the site's records do, which never changes. Blocking."""
         if len(self._owners) > _OWNERS_MOST:

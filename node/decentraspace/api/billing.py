@@ -1,0 +1,350 @@
+"""/billing/: how a wallet stands at this node, what it used, what a service use costs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time as clocks
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import trio
+
+from decentraspace.api.paging import next_page
+from decentraspace.api.routing import Call, Reply, RouteTable
+from decentraspace.api.schemas import attr, time
+from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
+from decentraspace.identity.ethereum import checksum_address, parse_address
+from decentraspace.ledger.allocations import Allocation
+
+table = RouteTable()
+
+_HASH = "0x[0-9a-f]{64}"
+_CSV = "text/csv"
+_SITE = "[a-z2-7]{16}"
+_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class OnChain:
+    """Credits."""
+
+    balance: int = attr("All that is the wallet's.")
+    reserved: int = attr("Of it, what allocations may still take, and what is being withdrawn.")
+    available: int = attr("Of it, what may be allocated or withdrawn.")
+    withdrawing: int = attr("Requested for withdrawal.")
+    withdraw_after: datetime | None = attr("From when that may be withdrawn.")
+    block: int = attr("As of this final block.")
+
+
+@dataclass(frozen=True)
+class Granted:
+    """An allocation to this node's operator. Amounts in credits."""
+
+    allocation: str = attr("Its id on chain.")
+    id: str = attr("The owner's number for it.")
+    cap: int = attr("What the operator may take in all.")
+    rate: int = attr("Credits a second, for storage.")
+    start: datetime = attr("From when.")
+    expires: datetime = attr("Until when.")
+    settled: int = attr("Taken so far, by meter and by stream.")
+    unsettled: int = attr("Charged, and not taken yet.")
+
+
+@dataclass(frozen=True)
+class BalanceAnswer:
+    """Amounts in credits of 10^-6 USD."""
+
+    owner: str = attr("The wallet.")
+    tier: str = attr("`free` or `paid`, at this node.")
+    billing: bool = attr("Whether this node charges at all.")
+    chain: OnChain | None = attr("What the wallet has in the vault; null where it cannot be asked now.")
+    accrued: int = attr("Used in hours that are not over yet.")
+    unsettled: int = attr("Charged, and not yet paid on chain.")
+    room: int = attr("What may still be charged before services pause.")
+    held: int = attr("Card money that can still be called back.")
+    allowance: dict[str, int] = attr("What is left of this month's free allowance, by service, in its units.")
+    allocations: list[Granted] = attr("What the wallet has granted this node's operator.")
+
+
+@dataclass(frozen=True)
+class OwnerQuery:
+    owner: str | None = attr("Administrators: the wallet to look at; default: one's own.", None, most=42)
+
+
+@table.add(
+    "GET",
+    "/billing/balance/",
+    tag="billing",
+    login=True,
+    query=OwnerQuery,
+    answers={200: BalanceAnswer},
+    problems=(Unauthorized, Forbidden),
+)
+async def balance(call: Call) -> BalanceAnswer:
+    """Balance on chain, what has been used and not settled, and the limits granted"""
+    owner = whose(call, call.query.owner)
+    account = await trio.to_thread.run_sync(call.node.ledger.account, owner)
+    found = await call.node.plugins.first("chain_account", owner=checksum_address(owner))
+    return BalanceAnswer(
+        checksum_address(owner),
+        account.tier,
+        account.billing,
+        _on_chain(found.value) if found is not None else None,
+        account.accrued,
+        account.unsettled,
+        account.room,
+        account.held,
+        account.allowance,
+        [_granted(one) for one in account.allocations],
+    )
+
+
+def whose(call: Call, owner: str | None) -> bytes:
+    """The wallet asked about: one's own, or for administrators any. Forbidden."""
+    if owner is None:
+        return call.owner
+    wallet = parse_address(owner)
+    if wallet != call.owner and not call.is_admin:
+        raise Forbidden("Only an administrator of this node may look at another wallet")
+    return wallet
+
+
+def _on_chain(found: dict[str, Any]) -> OnChain:
+    after = found["withdraw_after"]
+    return OnChain(
+        found["balance"],
+        found["reserved"],
+        found["available"],
+        found["withdrawing"],
+        time(after) if after else None,
+        found["block"],
+    )
+
+
+def _granted(one: Allocation) -> Granted:
+    return Granted(
+        "0x" + one.id.hex(),
+        one.chosen,
+        one.cap,
+        one.rate,
+        time(one.start),
+        time(one.expires),
+        one.settled + one.stream_settled,
+        one.unsettled,
+    )
+
+
+# -- limits
+
+
+@dataclass(frozen=True)
+class LimitChange:
+    site: str = attr("The site's id.", pattern=_SITE)
+    monthly_cap: int | None = attr("Credits the site may cost in a month; null: the node's own cap.", least=0)
+
+
+@dataclass(frozen=True)
+class LimitAnswer:
+    site: str = attr("The site's id.")
+    monthly_cap: int = attr("Credits the site may cost in a calendar month.")
+    spent: int = attr("What it has cost this month.")
+
+
+@table.add(
+    "PATCH",
+    "/billing/balance/",
+    tag="billing",
+    login=True,
+    json=LimitChange,
+    answers={200: LimitAnswer},
+    problems=(BadInput, Unauthorized, Forbidden, NotFound),
+)
+async def set_limit(call: Call) -> LimitAnswer:
+    """Set the monthly cap of a site
+
+    Beyond it visitors are told to come back next month, and nothing is charged; nothing is deleted.
+    """
+    site = call.body.site
+    await own_site(call, site)
+    await trio.to_thread.run_sync(call.node.ledger.set_cap, call.owner, site, call.body.monthly_cap)
+    most, spent = await trio.to_thread.run_sync(call.node.ledger.cap, site)
+    return LimitAnswer(site, most, spent)
+
+
+async def own_site(call: Call, site: str) -> bytes:
+    """The site's owner, who is logged in, or an administrator is. NotFound, Forbidden."""
+    owner = await trio.to_thread.run_sync(call.node.billing.owner_of, site)
+    if owner is None:
+        raise NotFound(f"This node knows no site {site}")
+    if owner != call.owner and not call.is_admin:
+        raise Forbidden("The site belongs to another wallet")
+    return owner
+
+
+# -- charging a use
+
+
+@dataclass(frozen=True)
+class DeductRequest:
+    owner: str = attr("Who pays.", pattern="0x[0-9a-fA-F]{40}")
+    service: str = attr("Its name, such as `names` or `builds`.", pattern="[a-z][a-z0-9_-]{0,31}")
+    key: str = attr(
+        "Unique to the use: the same key is charged once, however often it is sent.", most=200, least=1
+    )
+    quantity: int = attr("By the price list, in the service's units.", 0, least=0)
+    credits: int = attr("A price of its own, besides.", 0, least=0)
+    site: str = attr("The site it is for, if any.", "", pattern=f"({_SITE})?")
+
+
+@dataclass(frozen=True)
+class DeductAnswer:
+    owner: str = attr("Who pays.")
+    service: str = attr("The service.")
+    credits: int = attr("What it costs, beyond the allowance.")
+    charged: datetime = attr("When it was charged first.")
+
+
+@table.add(
+    "POST",
+    "/billing/deduct/",
+    tag="billing",
+    login=True,
+    admin=True,
+    json=DeductRequest,
+    answers={200: DeductAnswer},
+    problems=(BadInput, Unauthorized, PaymentRequired, Forbidden, Conflict),
+)
+async def deduct(call: Call) -> DeductAnswer:
+    """Charge a use of a service (administrators; plugins have a function for it)
+
+    Refused with what is missing where nobody would pay. What visitors use and what is stored is metered by the
+    node itself and can not be charged here.
+    """
+    body: DeductRequest = call.body
+    do = partial(
+        call.node.ledger.deduct,
+        body.key,
+        parse_address(body.owner),
+        body.service,
+        body.quantity,
+        credits=body.credits,
+        site=body.site,
+    )
+    one = await trio.to_thread.run_sync(do)
+    return DeductAnswer(checksum_address(one.owner), one.service, one.credits, time(one.at))
+
+
+# -- history
+
+
+@dataclass(frozen=True)
+class HistoryQuery:
+    owner: str | None = attr("Administrators: the wallet to look at; default: one's own.", None, most=42)
+    since: int = attr("Unix seconds; uses from that hour on.", 0, least=0, most=2**40)
+    until: int = attr("Unix seconds; uses before that hour.", 2**40, least=0, most=2**40)
+    limit: int = attr("Uses at most.", 100, least=1, most=1000)
+    cursor: str = attr("From `next` of the page before.", "", pattern="[0-9]{0,18}")
+    format: str = attr("`json`, or `csv` for uses alone.", "json", pattern="json|csv")
+    root: str = attr("With `allocation`: this one statement, with its proofs.", "", pattern=f"({_HASH})?")
+    allocation: str = attr("See `root`.", "", pattern=f"({_HASH})?")
+
+
+@dataclass(frozen=True)
+class UseAnswer:
+    number: int = attr("Counts up.")
+    hour: datetime = attr("When the hour began.")
+    site: str = attr("The site's id; empty for what belongs to none.")
+    service: str = attr("storage (byte-hours), egress (bytes), requests, names, builds, …")
+    quantity: int = attr("In the service's units.")
+    free: int = attr("Of it, within the allowance.")
+    credits: int = attr("Charged by meter.")
+    streamed: int = attr("Paid by the allocation's stream.")
+    waived: int = attr("Not charged, as nobody would have paid.")
+
+
+@dataclass(frozen=True)
+class StatementAnswer:
+    root: str = attr("Merkle root of the batch it was settled with.")
+    allocation: str = attr("Under which.")
+    made: datetime = attr("When.")
+    credits: int = attr("Charged by it.")
+    cumulative: int = attr("Charged under the allocation until then.")
+    status: str = attr("offered, pending, final or refused.")
+    transaction: str = attr("Hash of the transaction; empty before there is one.")
+    detail: str = attr("Why it was refused.")
+
+
+@dataclass(frozen=True)
+class HistoryAnswer:
+    uses: list[UseAnswer] = attr("Uses, oldest first.")
+    next: str | None = attr("`cursor` of the next page; null after the last.")
+    statements: list[StatementAnswer] = attr("The newest statements, newest first; at most 100.")
+    statement: dict[str, Any] | None = attr(
+        "The one asked for, as `decentraspace verify-statement` checks it.", None
+    )
+
+
+@table.add(
+    "GET",
+    "/billing/history/",
+    tag="billing",
+    login=True,
+    query=HistoryQuery,
+    answers={200: HistoryAnswer},
+    problems=(BadInput, Unauthorized, Forbidden, NotFound),
+)
+async def history(call: Call) -> HistoryAnswer | Reply:
+    """What was used and charged, hour by hour, and the statements with their proofs
+
+    A statement names every use that a charge on chain was for, with the Merkle proofs that lead to the root in
+    the contract's event: nobody has to trust this node for it.
+    """
+    query: HistoryQuery = call.query
+    owner = whose(call, query.owner)
+    if bool(query.root) != bool(query.allocation):
+        raise BadInput("A statement is named by root and allocation")
+    if query.root:
+        return HistoryAnswer([], None, [], await trio.to_thread.run_sync(_statement, call, owner, query))
+    find = partial(
+        call.node.ledger.history,
+        owner,
+        since=query.since // _HOUR,
+        until=query.until // _HOUR,
+        after=int(query.cursor or 0),
+        limit=query.limit + 1,
+    )
+    found = await trio.to_thread.run_sync(find)
+    page = found[: query.limit]
+    uses = [UseAnswer(r.number, time(r.hour * _HOUR), *r[2:]) for r in page]
+    onward = next_page(found, page, "number")
+    if query.format == "csv":
+        link = {"X-Next-Cursor": onward} if onward else {}
+        name = f"decentraspace-{checksum_address(owner)[2:10]}-{int(clocks.time())}.csv"
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Reply(_csv(uses), headers={"Content-Type": f"{_CSV}; charset=utf-8", **disposition, **link})
+    listed = await trio.to_thread.run_sync(call.node.ledger.statements, owner)
+    statements = [StatementAnswer(**{**one, "made": time(one["made"])}) for one in listed]
+    return HistoryAnswer(uses, onward, statements)
+
+
+def _statement(call: Call, owner: bytes, query: HistoryQuery) -> dict[str, Any]:
+    root, allocation = (bytes.fromhex(text[2:]) for text in (query.root, query.allocation))
+    found = call.node.ledger.statement(root, allocation)
+    if parse_address(found["owner"]) != owner:
+        raise NotFound("There is no such statement here")
+    return found
+
+
+def _csv(uses: list[UseAnswer]) -> bytes:
+    """Numbers and ids only: nothing that a spreadsheet would take for a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    names = [name for name in UseAnswer.__dataclass_fields__ if name != "number"]
+    writer.writerow(names)
+    for use in uses:
+        hour = use.hour.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        writer.writerow([hour if name == "hour" else getattr(use, name) for name in names])
+    return text.getvalue().encode()
