@@ -111,6 +111,8 @@ class Node:
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._closing.callback(self.hosting.moderation.close)
+            if self.bitswap is not None:
+                self.hosting.challenges.exchange = self.bitswap.ask
             self.mirroring = Mirroring(data / "mirror.sqlite", self.blocks, self.plugins)
             self._closing.callback(self.mirroring.close)
             self.hosting.holdings.on_pins = self.mirroring.changed

@@ -1,7 +1,8 @@
 """Spot checks: whether a node that has signed for a copy gives a random block of it, here and now.
 
 Now and then one of the other holders of something held here is asked for one block, by HTTP as any client
-would, with `Cache-Control: only-if-cached`: it must not get the block from here first. The block is verified
+would, with `Cache-Control: only-if-cached`: it must not get the block from here first. Where HTTP does not lead to
+it, because its address is private say, it is asked by Bitswap, which gives only what is there. The block is verified
 by its CID. Who fails three times in a row, over `hosting.refute_after` seconds, does not count as a holder
 for this node (shares.py) until it has answered well again. Each node believes its own checks alone. Before this
 node lets something go it asks those it relies on, in the same way.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -77,6 +78,8 @@ class Challenges:
         self._bad: OrderedDict[tuple[bytes, bytes], _Failures] = OrderedDict()
         self._silent: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
         self._answered = 0.0  # when anybody did
+        # (peer id, CID, seconds): whether a peer that is connected gives a block, None if it says nothing.
+        self.exchange: Callable[[str, bytes, float], Awaitable[bool | None]] | None = None
 
     def checked(self, key: bytes, root: bytes) -> float | None:
         """When that node last gave a block of `root` (Unix seconds), None if it has not, as far as is known."""
@@ -190,6 +193,12 @@ class Challenges:
 
     async def _ask(self, question: Question) -> bool | None:
         """Whether it gives the block; None when it does not answer at all."""
+        good = await self._ask_gateway(question)
+        if good is None and self.exchange is not None:
+            return await self.exchange(question.provider.peer_id, question.cid, _STALL)
+        return good
+
+    async def _ask_gateway(self, question: Question) -> bool | None:
         data = bytearray()
         try:
             async with (

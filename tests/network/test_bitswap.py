@@ -57,6 +57,46 @@ async def test_a_site_goes_from_node_to_node(factory: Factory, site: Path, tmp_p
             assert await second.fetcher.fetch_block(root, root)
 
 
+async def test_one_peer_is_asked_for_a_block_that_is_here_as_well(
+    factory: Factory, site: Path, tmp_path: Path
+) -> None:
+    async with node(factory, tmp_path / "1") as first:
+        root = add(first.blocks, site)
+        here_only = raw(b"only the second has it")
+        who = first.peer.key.peer_id
+        async with node(factory, tmp_path / "2", bootstrap=[first.peer.address]) as second:
+            add(second.blocks, site)
+            second.blocks.put_many([(here_only, b"only the second has it")])
+            await until(lambda: who in second.peer.connected())
+            served = first.bitswap.served.blocks
+            assert await second.bitswap.ask(who, root, 30.0) is True
+            assert first.bitswap.served.blocks == served + 1
+            assert await second.bitswap.ask(who, here_only, 30.0) is False
+            assert await second.bitswap.ask(second.peer.key.peer_id, root, 30.0) is None
+        assert await second.bitswap.ask(who, root, 30.0) is None, "it is down"
+
+
+@pytest.mark.parametrize("says", ["nothing", "other bytes", "that it has it"])
+async def test_who_is_asked_and_gives_no_block_has_proved_nothing(
+    factory: Factory, tmp_path: Path, says: str
+) -> None:
+    cid = raw(b"the block")
+    heard = trio.Event()
+    async with node(factory, tmp_path / "1") as asking, by_hand(asking) as peer:
+
+        async def answer(message: Message) -> None:
+            if says == "other bytes":
+                await peer.say(Message(blocks=[(RAW, b"something else")]))
+            elif says == "that it has it":
+                await peer.say(Message(presences=[(cid, True)]))
+            heard.set()
+
+        peer.answer = answer
+        await until(lambda: bool(asking.bitswap._live and asking.bitswap._speaking(asking.bitswap._live)))
+        assert await asking.bitswap.ask(peer.id, cid, 1.0) is None
+        assert heard.is_set()
+
+
 async def test_what_is_only_uploaded_is_not_given(factory: Factory, site: Path, tmp_path: Path) -> None:
     async with node(factory, tmp_path / "1") as ours, by_hand(ours) as peer:
         private = add(ours.blocks, site, "upload:7")

@@ -84,6 +84,36 @@ def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         first._process = None
 
 
+@pytest.mark.slow
+def test_copies_move_on_where_no_node_reaches_a_gateway_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All have private addresses, which none of them fetches from; they are connected over libp2p."""
+    monkeypatch.setenv("DECENTRASPACE_HOME", str(tmp_path))
+    with Laboratory(tmp_path / "lab", 4, 1, replicas=2, loopback=True) as lab:
+        owner = Owner(random.Random(1))
+        addresses = [node.address for node in lab.nodes]
+        for node in lab.nodes:
+            node.configure(addresses, network={"allow_private": False}, node={"admins": [owner.address]})
+            node.start()
+        for node in lab.nodes:
+            node.wait()
+        first, *others = lab.nodes
+        site = owner.new_site()
+        assert owner.deploy(site, first) == "acknowledged"
+        check.all_is_well(lab.nodes, owner.sites, 2, 60.0)
+        until(lambda: bool(checked(first, site.id)), 60.0, "nobody is checked")
+        until(lambda: bool(owner.leave(first)["safe"]), 60.0, "the first cannot leave")
+
+        def lets_go() -> bool:
+            status = first.site_status(site.id)
+            return status is not None and not status["held_here"]
+
+        until(lets_go, 60.0, "the first lets nothing go")
+        first.stop()
+        check.all_is_well(others, owner.sites, 2, 10.0)
+
+
 def checked(node: LabNode, site: str) -> set[str]:
     """Peers that have given `node` a random block of a site from their own disk."""
     status = node.site_status(site)

@@ -2,6 +2,7 @@
 
     Bitswap.run      while a libp2p host runs: answer, and read what comes
     Bitswap.fetch    one DAG, or one block, from the peers that are connected
+    Bitswap.ask      whether one of them gives a block
 
 What peers may make this node hold, each: one incoming message (a large one only if they were asked for
 something), one outgoing message, a queue of wants. Who sends what nobody asked for is cut off.
@@ -22,6 +23,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import BadInput
 from decentraspace.network.bitswap import wire
+from decentraspace.network.bitswap.asking import Asking
 from decentraspace.network.bitswap.channel import Incoming, Outgoing
 from decentraspace.network.bitswap.serve import Queue, Served, Server, Serves
 from decentraspace.network.bitswap.session import Blocks, Budget, Session
@@ -81,7 +83,7 @@ class Bitswap:
     def __init__(self, store: BlockStore, serves: Serves, first: frozenset[str] = frozenset()) -> None:
         self._store, self._first = store, first
         self._server = Server(store, serves)
-        self._sessions: list[Session] = []
+        self._sessions: list[Session | Asking] = []
         self._live: _Live | None = None
         self.fetched_blocks = self.fetched_bytes = self.unasked_bytes = 0
 
@@ -134,10 +136,31 @@ class Bitswap:
         finally:
             self._sessions.remove(session)
 
-    def _candidates(self, live: _Live) -> list[ID]:
+    async def ask(self, peer_id: str, cid: bytes, patience: float) -> bool | None:
+        """Whether that peer gives a block, out of its own store, in `patience` seconds; None when it is not
+        connected or does not answer. That the block is here as well does not matter."""
+        live = self._live
+        peer = next((p for p in self._speaking(live) if str(p) == peer_id), None) if live else None
+        if peer is None:
+            return None
+        asking = Asking(peer, cid)
+        self._sessions.append(asking)
+        try:
+            with trio.move_on_after(patience):
+                await self._send(peer, wire.Message(wants=[wire.Want(cid, dont_have=True)]))
+                await asking.ended.wait()
+        except Exception as error:  # noqa: BLE001 - whatever libp2p raises: it does not answer
+            log.debug("bitswap_not_asked", peer=peer_id, reason=repr(error))
+        finally:
+            self._sessions.remove(asking)
+        return asking.given
+
+    def _speaking(self, live: _Live) -> list[ID]:
         connected = live.host.get_connected_peers()
-        speaking = [p for p in connected if wire.PROTOCOL in protocols(live.host, p, wire.PROTOCOL)]
-        return sorted(speaking, key=lambda p: str(p) not in self._first)[:_CANDIDATES]
+        return [p for p in connected if wire.PROTOCOL in protocols(live.host, p, wire.PROTOCOL)]
+
+    def _candidates(self, live: _Live) -> list[ID]:
+        return sorted(self._speaking(live), key=lambda p: str(p) not in self._first)[:_CANDIDATES]
 
     async def _send(self, to: ID, message: wire.Message) -> None:
         if self._live is None:
