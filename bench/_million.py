@@ -23,7 +23,7 @@ from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.records.schema import site_id
 
 OWNERS, SITES = 200, 5  # sites of each owner
-STATUSES = (2, 3)
+STATUSES = (2, 3, 4)  # what went wrong is reported, and not charged
 START = int(time.time()) // HOUR * HOUR
 CHAIN, VAULT, OPERATOR = 31337, "0x" + "fa" * 20, "0x" + "0b" * 20
 

@@ -28,6 +28,7 @@ from decentraspace.ledger.tables import MIGRATIONS
 from decentraspace.ledger.usage import Total
 
 _CACHE = 16 * 1024  # KiB of pages kept in memory: a busy node's open hour and the edges of its indices
+_CHECKPOINT = 8000  # pages of the log: an hour's many small changes to the same pages are moved together
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Ledger(Owners):
     ) -> None:
         db = open_database(path, MIGRATIONS)
         db.execute(f"PRAGMA cache_size = -{_CACHE}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         lock = threading.RLock()
         super().__init__(db, lock, config, tier)
         self._operator: bytes | None = None
