@@ -168,6 +168,13 @@ class RecordsConfig:
     )
     sponsor_records: int = _setting(5000, "Records taken from one sponsor in 24 hours.", 0, MOST)
     sponsor_bytes: int = _setting(32 * MIB, "Bytes of records taken from one sponsor in 24 hours.", 0, MOST)
+    sponsor_pending: int = _setting(
+        1000,
+        "Versions kept of one sponsor that are signed for a wallet of which the chain does not say yet that the site "
+        "is its own.",
+        0,
+        MOST,
+    )
     sponsors: tuple[str, ...] = _setting(
         (), "Peer ids whose records are taken; empty: any (use on test networks only).", form=forms.PEER_ID
     )

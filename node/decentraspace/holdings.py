@@ -256,6 +256,23 @@ class Holdings:
             for root in await self._thread(self._drop, site_id, channel):
                 self.on_pins(root)
 
+    async def moved(self, site_id: str) -> None:
+        """A site has another owner: what is held of it counts as that one's, and the gateway knows whose it is."""
+        for channel in await trio.to_thread.run_sync(self.records.channels, site_id):
+            versions = await trio.to_thread.run_sync(
+                lambda channel=channel: self.records.history(site_id, channel, -1)
+            )
+            if not versions:
+                continue
+            async with self.lock(versions[0].owner):
+                for version in versions:
+                    if version.cid in self._held:
+                        self._forget(version.cid)
+                        self._note(version.cid, version.owner)
+                head = await trio.to_thread.run_sync(self.records.head, site_id, channel)
+                if head is not None and self.index.get(head.host_label) is not None:
+                    await self.show(head)
+
     async def take_back(self, site_id: str, channel: str) -> None:
         """Say that this node no longer holds what its receipt for a channel names."""
         own = await trio.to_thread.run_sync(self.records.receipt_of, self.key.public, site_id, channel)

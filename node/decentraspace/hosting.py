@@ -45,6 +45,7 @@ from decentraspace.moderation.service import Moderation
 from decentraspace.names import published
 from decentraspace.network.fetch import Fetcher
 from decentraspace.records import naming
+from decentraspace.records.ownership import Fact
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.signing import sign_announcement, sponsor
 from decentraspace.records.store import AddResult, RecordStore, SiteHead, Statement
@@ -127,7 +128,9 @@ class Hosting:
             await trio.sleep(_FORGET_EVERY)
             try:
                 while count := await trio.to_thread.run_sync(self.records.forget_departed, int(time.time())):
-                    log.info("statements_forgotten", count=count, reason="their nodes have been gone for 30 days")
+                    log.info(
+                        "statements_forgotten", count=count, reason="their nodes have been gone for 30 days"
+                    )
             except DecentraSpaceError as error:  # the disk fails
                 log.error("statements_not_forgotten", reason=str(error))
 
@@ -136,9 +139,10 @@ class Hosting:
     async def deploy(self, owner: bytes, record: bytes) -> Deployed:
         """Take a signed site manifest of `owner` whose blocks were uploaded before.
 
-        Errors: Forbidden (another's), Conflict `missing-blocks` or `stale-sequence`, PaymentRequired
-        (tier limits), TooLarge (more bytes than the manifest says), Unprocessable (`_redirects` or
-        `_headers` have a fault), RecordRefused, Blocked. Repeating a deploy that was taken answers the same again.
+        Errors: Forbidden (another's; `not-site-owner` and `ended-delegation`, as the chain says), Conflict
+        `missing-blocks` or `stale-sequence`, PaymentRequired (tier limits), TooLarge (more bytes than the manifest
+        says), Unprocessable (`_redirects` or `_headers` have a fault), RecordRefused, Blocked. Repeating a deploy
+        that was taken answers the same again.
         """
         if self.shares.leaving:
             raise Unavailable(
@@ -150,6 +154,7 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
+        await trio.to_thread.run_sync(self._check_owner, verified, manifest)
         self._check_name(verified)
         refusal = await trio.to_thread.run_sync(
             self.moderation.refusal, manifest.site_id, owner, manifest.root
@@ -159,9 +164,9 @@ class Hosting:
         async with self.holdings.lock(owner):
             head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
             if head is None or head.cid != verified.cid:
-                self._check_turn(manifest, head)
+                self._check_turn(manifest, head, owner)
                 await trio.to_thread.run_sync(self._check_limits, owner, manifest)
-                head = await self._take(record, verified.cid, manifest)
+                head = await self._take(record, verified.cid, manifest, owner)
             else:
                 # It may have come by gossip, its content not yet: nothing is said before that is here.
                 await self.holdings.hold(manifest.root, verified.cid, owner, manifest.size)
@@ -210,9 +215,26 @@ class Hosting:
                 slug="invalid-ipns",
             )
 
-    def _check_turn(self, manifest: SiteManifest, head: SiteHead | None) -> None:
-        """A deploy through this node must follow the version this node knows to be the newest."""
+    def _check_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
+        """A site is its founder's until the chain says otherwise, and so is what was delegated for it."""
+        said = self.records.chain_owner(manifest.site_id)
+        owner = said.owner if said else manifest.owner
+        if verified.owner != owner:
+            raise not_site_owner(manifest.site_id, owner)
+        if self.records.is_ended(owner, manifest.site_id, verified.issued_at, int(time.time())):
+            raise Forbidden(
+                "What the wallet had delegated for this site before was ended on the chain",
+                hint="Log in again: `decentraspace login`.",
+                slug="ended-delegation",
+                site=manifest.site_id,
+            )
+
+    def _check_turn(self, manifest: SiteManifest, head: SiteHead | None, owner: bytes) -> None:
+        """A deploy through this node must follow the version this node knows to be the newest. A new owner may begin
+        anew: the one before may have used the highest number there is."""
         expected = (head.seq + 1, head.cid) if head else (1, None)
+        if head is not None and head.wallet != owner and (manifest.seq, manifest.prev) == (1, None):
+            return
         if (manifest.seq, manifest.prev) != expected:
             raise Conflict(
                 f"Version {manifest.seq} does not follow version {expected[0] - 1}, the newest known here",
@@ -253,9 +275,11 @@ class Hosting:
                 limit=most_bytes,
             )
 
-    async def _take(self, record: bytes, manifest_cid: bytes, manifest: SiteManifest) -> SiteHead:
+    async def _take(
+        self, record: bytes, manifest_cid: bytes, manifest: SiteManifest, owner: bytes
+    ) -> SiteHead:
         """Pin, then commit. What fails or is broken off before the commit leaves no pin behind."""
-        await self.holdings.hold(manifest.root, manifest_cid, manifest.owner, manifest.size)
+        await self.holdings.hold(manifest.root, manifest_cid, owner, manifest.size)
         try:
             await trio.to_thread.run_sync(rulefiles.examine_stored, self.blocks.get_or_raise, manifest.root)
             await self._add_and_publish(record)
@@ -322,6 +346,19 @@ class Hosting:
         async for envelope in self._outbox:
             await self._publish(envelope)
 
+    # -- what the chain says
+
+    async def follow_chain(self, facts: Sequence[Fact], source: str, next_block: int) -> None:
+        """Take over who owns which site (RecordStore.apply_chain), and show what follows from it."""
+        followed = await trio.to_thread.run_sync(
+            lambda: self.records.apply_chain(facts, source=source, next_block=next_block)
+        )
+        for site_id in followed.sites:
+            said = await trio.to_thread.run_sync(self.records.chain_owner, site_id)
+            log.info("site_owned", site=site_id, owner=checksum_address(said.owner) if said else None)
+            await self.holdings.moved(site_id)
+        await self._follow_heads(followed.heads, followed.removed)
+
     # -- what other nodes took
 
     async def on_accepted(self, results: Sequence[AddResult]) -> None:
@@ -338,10 +375,13 @@ class Hosting:
                 log.exception("record_not_handled")
 
     async def _changed(self, result: AddResult) -> None:
+        await self._follow_heads(result.heads, result.removed)
+
+    async def _follow_heads(self, heads: Sequence[SiteHead], removed: Sequence[tuple[str, str]]) -> None:
         """Follow new heads; what has none any more (its key was revoked) is served no longer."""
-        for head in result.heads:
+        for head in heads:
             self.copies.enqueue(head.site_id, head.channel)
-        for site_id, channel in result.removed:
+        for site_id, channel in removed:
             try:
                 await self.holdings.drop(site_id, channel)
             except DecentraSpaceError as error:  # at the next start it is looked at again
@@ -402,6 +442,16 @@ class Hosting:
         return None if at is None else rfc3339(int(at))
 
 
+def not_site_owner(site_id: str, owner: bytes) -> Forbidden:
+    return Forbidden(
+        f"The site {site_id} belongs to {checksum_address(owner)}",
+        hint="Only that wallet can publish it. It changes hands on the chain: `decentraspace owner SITE`.",
+        slug="not-site-owner",
+        site=site_id,
+        owner=checksum_address(owner),
+    )
+
+
 def describe_head(head: SiteHead) -> dict[str, Any]:
     """A version of a site as JSON: CIDs as text, owner in EIP-55 form, created in RFC 3339."""
     return {
@@ -409,6 +459,7 @@ def describe_head(head: SiteHead) -> dict[str, Any]:
         "label": head.label,
         "host": head.host_label,
         "owner": checksum_address(head.owner),
+        "founder": checksum_address(head.founder),
         "channel": head.channel,
         "seq": head.seq,
         "root": cids.to_text(head.root),

@@ -285,7 +285,7 @@ async def test_a_deploy_that_comes_before_a_site_is_let_go_stays(world: World) -
         new = world.sign(world.store({"a": b"2"}))
         verified = verify(new, world.rules)
         assert isinstance(verified.body, SiteManifest)
-        await world.hosting._take(new, verified.cid, verified.body)
+        await world.hosting._take(new, verified.cid, verified.body, verified.owner)
     assert holdings.holds(verified.cid)
 
 

@@ -21,10 +21,14 @@ def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+def version_of(cid: bytes, seq: int, prev: bytes | None, by: bytes, issued_at: int) -> Version:
+    return Version(cid, seq, prev, by, issued_at, OWNER)
+
+
 def insert_version(db: sqlite3.Connection, version: Version) -> None:
     db.execute(
-        "INSERT INTO versions VALUES (?, ?, 'production', 'l', ?, ?, ?, ?, ?, ?, 1, 0, 0, NULL)",
-        (version.cid, SITE, OWNER, version.seq, b"root", version.prev, version.key, version.issued_at),
+        "INSERT INTO versions VALUES (?, ?, 'production', 'l', ?, ?, ?, ?, ?, ?, 1, 0, 0, NULL, ?, 0, 0, NULL)",
+        (version.cid, SITE, OWNER, version.seq, b"root", version.prev, version.key, version.issued_at, OWNER),
     )
 
 
@@ -34,7 +38,7 @@ def insert_revocation(db: sqlite3.Connection, revoked: Revoked) -> None:
 
 
 def check(db: sqlite3.Connection, versions: list[Version], revocations: list[Revoked]) -> None:
-    state = resolve_site(versions, revocations, SITE)
+    state = resolve_site(versions, {OWNER: revocations}, SITE)
     refused = db.execute("SELECT cid, refused FROM versions WHERE refused IS NOT NULL").fetchall()
     assert dict(refused) == state.refused
     assert db.execute("SELECT cid FROM heads").fetchone() == ((state.head,) if state.head else None)
@@ -44,7 +48,7 @@ def check(db: sqlite3.Connection, versions: list[Version], revocations: list[Rev
 def test_a_long_line_of_revocations_is_walked_once(tmp_path: Path, site: str | None) -> None:
     """A key revokes the one before it, three hundred times; the last one turns the fate of all over."""
     db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
-    versions = [Version(b"v" + key(n), 1, None, key(n), 10) for n in range(COUNT)]
+    versions = [version_of(b"v" + key(n), 1, None, key(n), 10) for n in range(COUNT)]
     revocations = [Revoked(key(n), key(n + 1), 11 + n, site, 0) for n in range(COUNT + 1)]
     for version in versions:
         insert_version(db, version)
@@ -59,7 +63,7 @@ def test_a_long_line_of_revocations_is_walked_once(tmp_path: Path, site: str | N
 
 def test_a_version_of_an_owner_with_many_others_is_one_versions_work(tmp_path: Path) -> None:
     db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
-    versions = [Version(b"v" + key(n), 1, None, key(n), 10) for n in range(COUNT)]
+    versions = [version_of(b"v" + key(n), 1, None, key(n), 10) for n in range(COUNT)]
     revocations = [Revoked(key(n), key(n + COUNT), 11, None, 0) for n in range(1, COUNT)]
     for version in versions:
         insert_version(db, version)
@@ -67,7 +71,7 @@ def test_a_version_of_an_owner_with_many_others_is_one_versions_work(tmp_path: P
         insert_revocation(db, revocation)
     chains.settle(db, [version.cid for version in versions])
     check(db, versions, revocations)
-    versions.append(Version(b"new", 2, versions[0].cid, key(0), 10))
+    versions.append(version_of(b"new", 2, versions[0].cid, key(0), 10))
     insert_version(db, versions[-1])
     added = chains.Settler(db).added_version(versions[-1], SITE, "production", OWNER)
     assert added == ([(SITE, "production")], 1, True)
@@ -79,7 +83,7 @@ def test_a_version_of_an_owner_with_many_others_is_one_versions_work(tmp_path: P
 def test_a_chain_is_judged_in_proportion_to_its_length(tmp_path: Path, backwards: bool) -> None:
     db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
     versions = [
-        Version(b"v" + key(n), n, b"v" + key(n - 1) if n > 1 else None, key(0), 10)
+        version_of(b"v" + key(n), n, b"v" + key(n - 1) if n > 1 else None, key(0), 10)
         for n in range(1, COUNT + 1)
     ]
     for version in reversed(versions) if backwards else versions:
@@ -96,7 +100,7 @@ def test_a_chain_is_judged_in_proportion_to_its_length(tmp_path: Path, backwards
 def test_what_a_transaction_knows_of_revocations_ends_with_the_next_one(tmp_path: Path) -> None:
     db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
     settler = chains.Settler(db)
-    first, second = (Version(b"v" + key(n), n, None, key(0), 10) for n in (1, 2))
+    first, second = (version_of(b"v" + key(n), n, None, key(0), 10) for n in (1, 2))
     insert_version(db, first)
     assert settler.added_version(first, SITE, "production", OWNER).raised
     revocation = Revoked(key(0), key(1), 11, None, 0)
@@ -112,12 +116,12 @@ def test_a_version_that_comes_late_does_not_take_the_head(tmp_path: Path) -> Non
     """The newer delegation goes first, then the higher number, then the lower CID."""
     db = open_database(tmp_path / "records.sqlite", MIGRATIONS)
     versions = [
-        Version(b"b", 2, None, key(0), 10),
-        Version(b"a", 1, None, key(0), 10),
-        Version(b"c", 2, None, key(0), 10),
-        Version(b"0", 2, None, key(0), 10),
-        Version(b"z", 1, None, key(1), 11),
-        Version(b"y", 9, None, key(0), 10),
+        version_of(b"b", 2, None, key(0), 10),
+        version_of(b"a", 1, None, key(0), 10),
+        version_of(b"c", 2, None, key(0), 10),
+        version_of(b"0", 2, None, key(0), 10),
+        version_of(b"z", 1, None, key(1), 11),
+        version_of(b"y", 9, None, key(0), 10),
     ]
     raised = []
     for number, version in enumerate(versions, 1):

@@ -26,8 +26,10 @@ def outcome(
 ) -> tuple[str | None, dict[str, str]]:
     """(head, refused); the same for every order in which a few of them come."""
     orders = itertools.islice(itertools.permutations(versions), 200)
-    states = [resolve_site(order, revocations or [], SITE) for order in orders]
-    states += [resolve_site(versions, order, SITE) for order in itertools.permutations(revocations or [])]
+    states = [resolve_site(order, {b"": revocations or []}, SITE) for order in orders]
+    states += [
+        resolve_site(versions, {b"": order}, SITE) for order in itertools.permutations(revocations or [])
+    ]
     assert all(state == states[0] for state in states)
     state = states[0]
     assert state.valid == {v.cid for v in versions} - set(state.refused)
@@ -209,10 +211,10 @@ REVOKED = st.builds(
 def test_what_stands_does_not_depend_on_order_or_repetition(
     revocations: list[Revoked], random: object
 ) -> None:
-    expected = resolve_site(CHAIN, revocations, SITE)
+    expected = resolve_site(CHAIN, {b"": revocations}, SITE)
     shuffled = revocations + revocations[:3]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert resolve_site(CHAIN, shuffled, SITE) == expected
+    assert resolve_site(CHAIN, {b"": shuffled}, SITE) == expected
 
 
 @given(st.lists(REVOKED, max_size=8))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.keys import NodeKey, peer_id_of
 from decentraspace.records import cbor, codec
-from decentraspace.records.schema import site_id
+from decentraspace.records.schema import SiteManifest, site_id
 from decentraspace.records.verdict import RecordRefused, _check_signature, admit, verify
 from tests.records.factory import (
     RULES,
@@ -225,11 +225,23 @@ def test_a_stolen_delegation_is_of_no_use_without_its_key() -> None:
     assert slug_of(signed_again(RECORDS["site"], key)) == "wrong-key"
 
 
-@pytest.mark.parametrize("kind", ["site", "revocation"])
-def test_a_wallet_speaks_for_itself_only(kind: str) -> None:
+def test_a_wallet_takes_back_its_own_keys_only() -> None:
     session = make_session(THIEF, issued_at=T0)
     dlg = {"m": session[1].message, "s": session[1].signature}
-    assert slug_of(signed_again(RECORDS[kind], session[0], dlg=dlg)) == "wrong-owner"
+    assert slug_of(signed_again(RECORDS["revocation"], session[0], dlg=dlg)) == "wrong-owner"
+
+
+def test_a_version_delegated_by_another_wallet_than_the_founder_says_so() -> None:
+    """Whether it counts the chain decides, and not the bytes; but its delegation must be for that very site."""
+    session = make_session(THIEF, issued_at=T0)
+    dlg = {"m": session[1].message, "s": session[1].signature}
+    found = verify(signed_again(RECORDS["site"], session[0], dlg=dlg), RULES)
+    assert found.owner == address_of(THIEF)
+    assert isinstance(found.body, SiteManifest)
+    assert found.body.owner == address_of(WALLET)
+    own = make_session(THIEF, issued_at=T0, scope=site_id(address_of(THIEF), "site"))
+    dlg = {"m": own[1].message, "s": own[1].signature}
+    assert slug_of(signed_again(RECORDS["site"], own[0], dlg=dlg)) == "out-of-scope"
 
 
 @pytest.mark.parametrize("at", [T0 - 1, T0 + DAY, T0 + DAY + 1, 1, 2**40])

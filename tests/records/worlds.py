@@ -141,16 +141,14 @@ def build(steps: list[list[int]]) -> list[bytes]:
 def expected(envelopes: list[bytes]) -> Heads:
     """By the rules of state.py, from the records alone."""
     chains: dict[tuple[str, str], dict[bytes, Version]] = defaultdict(dict)
-    owners: dict[str, bytes] = {}
     revocations: dict[bytes, list[Revoked]] = defaultdict(list)
     newest: dict[tuple[str, bytes, bytes], tuple[int, bytes]] = {}
     for envelope in envelopes:
         record = verify(codec.decode_envelope(envelope).record, RULES)
         body = record.body
         if isinstance(body, SiteManifest):
-            version = Version(record.cid, body.seq, body.prev, record.key, record.issued_at)
+            version = Version(record.cid, body.seq, body.prev, record.key, record.issued_at, record.owner)
             chains[(body.site_id, body.channel)][record.cid] = version
-            owners[body.site_id] = body.owner
         elif isinstance(body, Revocation):
             revocations[body.owner].append(
                 Revoked(body.key, record.key, record.issued_at, body.site, body.after)
@@ -164,7 +162,7 @@ def expected(envelopes: list[bytes]) -> Heads:
             newest[where] = min(candidate, newest.get(where, candidate))
     return Heads(
         {
-            (site, channel): resolve_site(list(known.values()), revocations[owners[site]], site)
+            (site, channel): resolve_site(list(known.values()), revocations, site)
             for (site, channel), known in chains.items()
         },
         frozenset(cid for _, cid in newest.values()),

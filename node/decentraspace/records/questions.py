@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from decentraspace.content import cid as cids
 from decentraspace.database import reading
 from decentraspace.identity.keys import peer_id_of
-from decentraspace.records import codec
+from decentraspace.records import codec, owned
+from decentraspace.records.ownership import Transfer
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, host_label
 from decentraspace.records.state import Version, equivocations
 
@@ -21,7 +22,9 @@ FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
 
 
 class SiteHead(NamedTuple):
-    """A version of a site. `refused`: why it does not count, None if it does; `key`: who signed it."""
+    """A version of a site. `owner`: who owns the site now; `refused`: why it does not count, None if it does; `key`:
+    who signed it; `founder`: whose wallet the site's id is made of, and every manifest names; `wallet`: who
+    delegated to `key`."""
 
     site_id: str
     channel: str
@@ -36,6 +39,8 @@ class SiteHead(NamedTuple):
     flags: int
     refused: str | None = None
     key: bytes = b""
+    founder: bytes = b""
+    wallet: bytes = b""
 
     @property
     def host_label(self) -> str:
@@ -56,8 +61,14 @@ class Statement(NamedTuple):
         return peer_id_of(self.key)
 
 
-_COLUMNS = "site, channel, label, owner, seq, root, cid, prev, created, size, flags, refused, key"
-
+_OWNER = (
+    "COALESCE((SELECT t.owner FROM transfers AS t WHERE t.site = versions.site "
+    "ORDER BY t.block DESC, t.place DESC LIMIT 1), versions.owner)"
+)
+_COLUMNS = (
+    f"versions.site, versions.channel, label, {_OWNER}, seq, root, versions.cid, prev, created, size, flags, "
+    "refused, key, versions.owner, wallet"
+)
 
 _MOST_HOLDERS = 1000  # of one root that are looked at; strangers can sign receipts for anything
 
@@ -129,7 +140,7 @@ class Questions:
         the site's name."""
         rows = self._all(
             "SELECT names.cid, issued_at FROM versions JOIN names USING (cid) WHERE site = ? AND channel = ? "
-            "AND refused IS NULL ORDER BY issued_at DESC, seq DESC, names.cid LIMIT 1",
+            "AND refused IS NULL ORDER BY epoch DESC, issued_at DESC, seq DESC, names.cid LIMIT 1",
             site_id,
             PRODUCTION,
         )
@@ -145,9 +156,23 @@ class Questions:
     def delegated_at(self, owner: bytes, key: bytes) -> int | None:
         """When the newest delegation was issued under which `key` signed a version known here."""
         found: int | None = self._all(
-            "SELECT MAX(issued_at) FROM versions WHERE owner = ? AND key = ?", owner, key
+            "SELECT MAX(issued_at) FROM versions WHERE wallet = ? AND key = ?", owner, key
         )[0][0]
         return found
+
+    def chain_owner(self, site_id: str) -> Transfer | None:
+        """Who owns a site as the chain says, and since when; None where it says nothing."""
+        with self._lock, reading():
+            found = owned.transfers(self._db, site_id)
+        return found[-1] if found else None
+
+    def owner_of(self, site_id: str) -> bytes | None:
+        """As the chain says, and else the founder; None for a site that nothing is known of."""
+        found = self.chain_owner(site_id)
+        if found is not None:
+            return found.owner
+        rows = self._all("SELECT owner FROM versions WHERE site = ? LIMIT 1", site_id)
+        return rows[0][0] if rows else None
 
     def versions(self, manifests: Sequence[bytes]) -> list[SiteHead]:
         """Those of these record CIDs that are versions known here."""
@@ -165,11 +190,10 @@ class Questions:
         """Heads of production and preview channels, by site id; `after` is the last site id of the page before."""
         condition = "AND heads.owner = ?" if owner is not None else ""
         arguments = [after, *([owner] if owner is not None else []), limit]
-        columns = ", ".join("versions." + name for name in _COLUMNS.split(", "))
         return [
             SiteHead(*row)
             for row in self._all(
-                f"SELECT {columns} FROM heads JOIN versions USING (cid) WHERE heads.site > ? {condition} "  # noqa: S608
+                f"SELECT {_COLUMNS} FROM heads JOIN versions USING (cid) WHERE heads.site > ? {condition} "  # noqa: S608
                 "ORDER BY heads.site, heads.channel LIMIT ?",
                 *arguments,
             )

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from decentraspace.database import reading
+from decentraspace.records import owned
 from decentraspace.records.chains import standing_against
 from decentraspace.records.state import Revoked, standing
 
@@ -36,6 +37,7 @@ class RevokedKeys:
                 site = "" if scope == _EVERYWHERE else scope
                 found = standing_against(self._db, owner, site, key)
                 newest = max((revoked.issued_at for revoked in found), default=_NEVER)
+                newest = max(newest, owned.ended_before(self._db, owner, site))
                 if len(self._newest) >= _REMEMBERED:
                     self._newest.clear()
                 self._newest[where] = newest
@@ -56,5 +58,5 @@ class RevokedKeys:
         return sorted(found, key=lambda r: (-r.issued_at, r.key, r.site or "", r.after))
 
     def forget(self) -> None:
-        """To be called in the transaction that stores a revocation."""
+        """To be called in the transaction that stores a revocation, or what the chain says."""
         self._newest.clear()

@@ -1,9 +1,10 @@
 """What a site is, given the records known about it: a pure function, the same in any order of arrival.
 
-Versions form a tree by `prev`. A version counts when its key was not revoked, its number follows its
-parent's, its delegation is not older than its parent's, and its parent counts (a parent that is not known
-is not held against it). The head is the version with the newest delegation, then the highest number, then
-the lowest CID. Why the delegation comes first: docs/discussion/records.md.
+Versions form a tree by `prev`. A version counts when its wallet owned the site (ownership.py), its key was not
+revoked, its number follows its parent's, its delegation is not older than its parent's, and its parent counts (a
+parent that is not known is not held against it; nor is what became of an earlier owner's). The head is the version
+of the latest owner, then with the newest delegation, then the highest number, then the lowest CID. Why the
+delegation comes first: docs/discussion/records.md.
 
 `resolve_site` is the rule. The store applies the same parts to what a new record touches (chains.py); a
 test compares the two.
@@ -15,15 +16,26 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from decentraspace.records.ownership import Ownership, place
+
 
 class Version(NamedTuple):
-    """The parts of a verified manifest that decide."""
+    """The parts of a verified manifest that decide. `wallet`: who delegated to `key`, at `issued_at`; `taken`: the
+    earliest time at which a sponsor says that it took it; `epoch`: in which owner's time it falls."""
 
     cid: bytes
     seq: int
     prev: bytes | None
     key: bytes
     issued_at: int
+    wallet: bytes = b""
+    taken: int = 0
+    epoch: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int, int, bytes]:
+        """The lowest goes first."""
+        return -self.epoch, -self.issued_at, -self.seq, self.cid
 
 
 class Revoked(NamedTuple):
@@ -52,26 +64,41 @@ Voids = Mapping[bytes, Collection[Revoked]]
 """Revocations that stand, by the key they revoke."""
 
 
-def resolve_site(versions: Collection[Version], revocations: Collection[Revoked], site: str) -> SiteState:
-    """The state of one channel of a site. `revocations`: all of the site's owner."""
-    voids = standing(revocations, site)
-    known = {version.cid: version for version in versions}
+def resolve_site(
+    versions: Collection[Version],
+    revocations: Mapping[bytes, Collection[Revoked]],
+    site: str,
+    ownership: Ownership | None = None,
+) -> SiteState:
+    """The state of one channel of a site. `revocations`: by the wallet that delegated; `ownership` None: whose the
+    site is does not matter."""
+    voids = {wallet: standing(known, site) for wallet, known in revocations.items()}
+    known: dict[bytes, Version] = {}
     refused: dict[bytes, str] = {}
+    for version in versions:
+        where = place(ownership, version.wallet, version.issued_at, version.taken) if ownership else None
+        known[version.cid] = version._replace(epoch=where.epoch) if where else version
+        if where and where.refused:
+            refused[version.cid] = where.refused
     valid: set[bytes] = set()
     # Parents before children: a child's number is higher, or that is what it is refused for.
     for version in sorted(known.values(), key=lambda v: (v.seq, v.cid)):
+        if version.cid in refused:
+            continue
         parent = known.get(version.prev or b"")
-        reason = objection(version, parent, parent is None or parent.cid in valid, voids)
+        reason = objection(
+            version, parent, parent is None or parent.cid in valid, voids.get(version.wallet, {})
+        )
         if reason:
             refused[version.cid] = reason
         else:
             valid.add(version.cid)
-    head = min(valid, key=lambda c: (-known[c].issued_at, -known[c].seq, c), default=None)
-    return SiteState(head, frozenset(valid), refused, equivocations(known.values()))
+    head = min((known[cid] for cid in valid), key=lambda v: v.rank, default=None)
+    return SiteState(head.cid if head else None, frozenset(valid), refused, equivocations(known.values()))
 
 
 def objection(version: Version, parent: Version | None, parent_valid: bool, voids: Voids) -> str | None:
-    """Why a version does not count, or None."""
+    """Why a version does not count whose wallet owned the site, or None. `voids`: of its wallet."""
     for revocation in voids.get(version.key, ()):
         if revocation.issued_at > version.issued_at and version.seq > revocation.after:
             return "revoked-key"
@@ -79,11 +106,13 @@ def objection(version: Version, parent: Version | None, parent_valid: bool, void
         return None
     if version.seq != parent.seq + 1:
         return "wrong-sequence"
-    if version.issued_at < parent.issued_at:
-        return "older-delegation"
-    if not parent_valid:
-        return "refused-parent"
-    return None
+    if parent_valid:
+        older = (version.epoch, version.issued_at) < (parent.epoch, parent.issued_at)
+        return "older-delegation" if older else None
+    if version.epoch > parent.epoch or version.wallet != parent.wallet:
+        # Whoever sold a site could else pull down, by revoking an old key, what the buyer has built on it.
+        return None
+    return "older-delegation" if version.issued_at < parent.issued_at else "refused-parent"
 
 
 def standing(revocations: Iterable[Revoked], site: str) -> Voids:

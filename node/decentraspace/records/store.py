@@ -19,8 +19,9 @@ from decentraspace.config import RecordsConfig
 from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.network.reconcile import Tree, tree_of
-from decentraspace.records import chains, codec, verdict
+from decentraspace.records import chains, codec, owned, verdict
 from decentraspace.records.judging import Judged, judge
+from decentraspace.records.ownership import ENDED, NOT_OWNER, TRANSFERRED, Fact, Transfer
 from decentraspace.records.questions import FLAG_HEADERS, FLAG_REDIRECTS, Questions, SiteHead, Statement
 from decentraspace.records.revoked import RevokedKeys
 from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
@@ -49,6 +50,14 @@ class AddResult:
     removed: tuple[tuple[str, str], ...] = ()
 
 
+class Followed(NamedTuple):
+    """What facts of the chain changed: heads, channels without a head, and sites that have another owner."""
+
+    heads: tuple[SiteHead, ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+    sites: tuple[str, ...] = ()
+
+
 class _Subject(NamedTuple):
     """What a node states something about, how its statements about it follow each other, and the root that
     it says it holds."""
@@ -68,11 +77,11 @@ def _subject(body: NodeAnnouncement | Receipt) -> _Subject:
 
 
 def _as_head(record: VerifiedRecord, body: SiteManifest) -> SiteHead:
-    """What `head` answers when this version is the one."""
+    """What `head` answers when this version is the one, but for the site's owner."""
     flags = FLAG_HEADERS * body.has_headers + FLAG_REDIRECTS * body.has_redirects
     return SiteHead(
         body.site_id, body.channel, body.label, body.owner, body.seq, body.root, record.cid, body.prev,
-        body.created, body.size, flags, None, record.key,
+        body.created, body.size, flags, None, record.key, body.owner, record.owner,
     )  # fmt: skip
 
 
@@ -98,7 +107,8 @@ class RecordStore(Questions):
         self._added: list[bytes] = []  # CIDs, in the transaction under way
         self._removed: list[bytes] = []
         self._settler = chains.Settler(self._db)  # of the transaction under way
-        self._sponsors = Sponsors(self._db, config or RecordsConfig())
+        self._config = config or RecordsConfig()
+        self._sponsors = Sponsors(self._db, self._config)
         self._revoked = RevokedKeys(self._db, self._lock)
         self.is_revoked, self.revocations = self._revoked.is_revoked, self._revoked.standing
 
@@ -173,8 +183,11 @@ class RecordStore(Questions):
             decoded = codec.decode_envelope(envelope)
         except DecentraSpaceError as error:
             return RecordRefused(str(error), slug=error.problem_slug)
-        known = self._known(codec.record_cid(decoded.record))
-        return AddResult("known", known) if known else judge(decoded, self.rules, now, joining=joining)
+        cid = codec.record_cid(decoded.record)
+        known = self._known(cid)
+        if known is not None and not self._is_earlier(self._db, cid, decoded.at):
+            return AddResult("known", known)
+        return judge(decoded, self.rules, now, joining=joining)
 
     def _take(
         self, db: sqlite3.Connection, judged: Judged, now: int, joining: bool, local: bool
@@ -187,6 +200,7 @@ class RecordStore(Questions):
             return AddResult("stale", record)
         if not local:
             try:
+                self._check_pending(db, record, envelope)
                 self._sponsors.charge(envelope.sponsor, day, len(envelope.raw))
             except RecordRefused as error:
                 return error
@@ -199,6 +213,35 @@ class RecordStore(Questions):
             row = self._db.execute("SELECT envelope FROM records WHERE cid = ?", (cid,)).fetchone()
         return verdict.verify(codec.decode_envelope(row[0]).record, self.rules) if row else None
 
+    def _is_earlier(self, db: sqlite3.Connection, cid: bytes, at: int) -> bool:
+        """Whether a sponsor says that it took a version before anybody was known to have. It may decide whether that
+        was before the site was given away: of all that is known the earliest counts, in whatever order it came."""
+        with self._lock, reading():
+            row = db.execute("SELECT taken FROM versions WHERE cid = ?", (cid,)).fetchone()
+        return row is not None and at < row[0]
+
+    def _check_pending(
+        self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope
+    ) -> None:
+        """RecordRefused (`sponsor-quota`) for more versions than may wait for the chain to say that their wallet owns
+        the site: strangers can sign such for every site there is."""
+        body = record.body
+        if not isinstance(body, SiteManifest) or record.owner == body.owner:
+            return
+        where = self._settler.owners.place(
+            body.site_id, body.owner, record.owner, record.issued_at, envelope.at
+        )
+        if where.refused != NOT_OWNER:
+            return
+        [waiting] = db.execute(
+            "SELECT COUNT(*) FROM versions WHERE sponsor = ? AND refused = 'not-owner'", (envelope.sponsor,)
+        ).fetchone()
+        if waiting >= self._config.sponsor_pending:
+            raise RecordRefused(
+                "Too many versions of the record's sponsor wait for the chain to say whose their sites are",
+                slug="sponsor-quota",
+            )
+
     def _store(
         self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope, now: int
     ) -> tuple[AddResult, int]:
@@ -209,6 +252,8 @@ class RecordStore(Questions):
             (record.cid, record.kind, record.key, envelope.raw, now),
         ).rowcount
         if not added:
+            if self._is_earlier(db, record.cid, envelope.at):
+                return self._taken_earlier(db, record, envelope)
             return AddResult("known", record), 0  # another thread was faster
         self._added.append(record.cid)
         if record.named:
@@ -216,17 +261,22 @@ class RecordStore(Questions):
         settled = chains.NOTHING
         if isinstance(body, SiteManifest):
             head = _as_head(record, body)
+            foreign = envelope.sponsor if record.owner != body.owner else None
             db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, ?)",
                 (
                     record.cid, head.site_id, body.channel, body.label, body.owner, body.seq, body.root,
                     body.prev, record.key, record.issued_at, body.created, body.size, head.flags,
+                    record.owner, envelope.at, foreign,
                 ),
             )  # fmt: skip
-            version = Version(record.cid, body.seq, body.prev, record.key, record.issued_at)
+            version = Version(
+                record.cid, body.seq, body.prev, record.key, record.issued_at, record.owner, envelope.at
+            )
             settled = self._settler.added_version(version, head.site_id, body.channel, body.owner)
             if settled.raised:
-                return AddResult("accepted", record, (head,)), settled.work
+                owner = self._settler.owners.of(head.site_id, body.owner).owner
+                return AddResult("accepted", record, (head._replace(owner=owner),)), settled.work
         elif isinstance(body, Revocation):
             revoked = Revoked(body.key, record.key, record.issued_at, body.site, body.after)
             db.execute(
@@ -239,6 +289,10 @@ class RecordStore(Questions):
             self._replace_statement(db, record, body)
             if isinstance(body, NodeAnnouncement):
                 self._announced[record.key] = Statement(record.cid, record.key, body, envelope.record)
+        return AddResult("accepted", record, *self._changes(settled)), settled.work
+
+    def _changes(self, settled: chains.Settled) -> tuple[tuple[SiteHead, ...], tuple[tuple[str, str], ...]]:
+        """Heads that are new, channels that have none any more."""
         heads: list[SiteHead] = []
         removed: list[tuple[str, str]] = []
         for site, channel in settled.changed:
@@ -246,7 +300,56 @@ class RecordStore(Questions):
                 heads.append(now_head)
             else:
                 removed.append((site, channel))
-        return AddResult("accepted", record, tuple(heads), tuple(removed)), settled.work
+        return tuple(heads), tuple(removed)
+
+    def _taken_earlier(
+        self, db: sqlite3.Connection, record: VerifiedRecord, envelope: codec.Envelope
+    ) -> tuple[AddResult, int]:
+        query = "SELECT refused FROM versions WHERE cid = ?"
+        [before] = db.execute(query, (record.cid,)).fetchone()
+        db.execute("UPDATE versions SET taken = ? WHERE cid = ?", (envelope.at, record.cid))
+        settled = self._settler.changed_version(record.cid)
+        [after] = db.execute(query, (record.cid,)).fetchone()
+        if before in (TRANSFERRED, ENDED) and after not in (TRANSFERRED, ENDED):
+            # What is passed on should say why. Else the first sponsor stays the one who answers for it.
+            db.execute("UPDATE records SET envelope = ? WHERE cid = ?", (envelope.raw, record.cid))
+        return AddResult("accepted", record, *self._changes(settled)), settled.work
+
+    # -- what the chain says
+
+    def chain_cursor(self, source: str) -> int:
+        """The block from which on facts of `source` (which contract on which chain) are wanted; 0: all."""
+        rows = dict(self._all("SELECT name, value FROM followed"))
+        return int(rows["next"]) if rows.get("source") == source else 0
+
+    def apply_chain(self, facts: Sequence[Fact], *, source: str, next_block: int) -> Followed:
+        """Take over all facts of `source` from `chain_cursor` up to, not including, block `next_block`.
+
+        They must come from this node's own view of the chain, and be final: they are never taken back. Only those of
+        another source replace what is known. Repeating them changes nothing.
+        """
+        with self._transaction() as db:
+            touched: list[Fact] = []
+            if dict(db.execute("SELECT name, value FROM followed")).get("source") != source:
+                touched = owned.clear(db)
+            touched += owned.insert(db, facts)
+            db.executemany(
+                "INSERT OR REPLACE INTO followed VALUES (?, ?)",
+                [("source", source), ("next", str(next_block))],
+            )
+            if not touched:
+                return Followed()
+            settled = self._settler.added_facts(touched)
+            self._revoked.forget()
+            sites = tuple(dict.fromkeys(fact.site for fact in touched if isinstance(fact, Transfer)))
+            for site in sites:
+                self._settler.moved(site)
+            return Followed(*self._changes(settled), sites)
+
+    def is_ended(self, owner: bytes, site: str, issued_at: int, now: int) -> bool:
+        """Whether the chain has ended what `owner` delegated at `issued_at`, for this site or for all."""
+        with self._lock, reading():
+            return owned.ended(self._db, owner, site, issued_at, now)
 
     def _is_stale(self, db: sqlite3.Connection, record: VerifiedRecord) -> bool:
         """Whether that node's newest statement about the thing is here; ties go to the lower CID."""

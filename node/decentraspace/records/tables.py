@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from decentraspace.database import Migration
+from decentraspace.records import codec
 
 _FIRST = """
 CREATE TABLE records (
@@ -47,4 +50,40 @@ CREATE INDEX names_key ON names (key)
 """
 """Versions that carry a record of the site's IPNS name, and the name's key."""
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES)
+_OWNERSHIP = """
+CREATE TABLE transfers (
+    site TEXT NOT NULL, block INTEGER NOT NULL, place INTEGER NOT NULL, time INTEGER NOT NULL,
+    owner BLOB NOT NULL, PRIMARY KEY (site, block, place)
+) WITHOUT ROWID;
+CREATE TABLE ended (
+    owner BLOB NOT NULL, site TEXT NOT NULL, block INTEGER NOT NULL, place INTEGER NOT NULL,
+    time INTEGER NOT NULL, before INTEGER NOT NULL, PRIMARY KEY (owner, site, block, place)
+) WITHOUT ROWID;
+CREATE TABLE followed (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+ALTER TABLE versions ADD COLUMN wallet BLOB NOT NULL DEFAULT x'';
+ALTER TABLE versions ADD COLUMN taken INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE versions ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE versions ADD COLUMN sponsor BLOB;
+DROP INDEX IF EXISTS versions_key;
+DROP INDEX IF EXISTS versions_best;
+CREATE INDEX versions_key ON versions (wallet, key);
+CREATE INDEX versions_best ON versions (site, channel, epoch DESC, issued_at DESC, seq DESC, cid)
+    WHERE refused IS NULL;
+CREATE INDEX versions_pending ON versions (sponsor) WHERE refused = 'not-owner'
+"""
+"""What the chain says of sites; of versions, who delegated, when the sponsor took it, in which owner's time it falls,
+and, of those whose wallet is not the founder's, the sponsor."""
+
+
+def _ownership(db: sqlite3.Connection) -> None:
+    for statement in _OWNERSHIP.split(";"):
+        db.execute(statement)
+    db.execute("UPDATE versions SET wallet = owner")
+    rows = db.execute("SELECT cid, envelope FROM records WHERE kind = 'site'").fetchall()
+    db.executemany(
+        "UPDATE versions SET taken = ? WHERE cid = ?",
+        [(codec.decode_envelope(envelope).at, cid) for cid, envelope in rows],
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership)

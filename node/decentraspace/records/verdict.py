@@ -63,7 +63,9 @@ class NetworkRules:
 
 @dataclass(frozen=True)
 class VerifiedRecord:
-    """`owner`: 20 bytes, or b"" for records of nodes; `issued_at`: when the delegation was signed, else 0;
+    """`owner`: the wallet that delegated, 20 bytes, or b"" for records of nodes. Of a version it may be another than
+    the founder, whom `body.owner` names: then it counts if the chain says that this wallet owns the site, which the
+    store decides (ownership.py). `issued_at`: when the delegation was signed, else 0;
     `named`: the key of the site's IPNS name, if the record carries what that key has signed for it, else b"". A
     version whose name is signed wrongly is a version without a name."""
 
@@ -142,7 +144,9 @@ def _check_delegation(record: codec.Record, delegation: VerifiedDelegation) -> N
     if delegation.key != record.key:
         raise RecordRefused("The delegation is for another key", slug="wrong-key")
     owner = getattr(body, "owner", b"")
-    if delegation.owner != owner:
+    # A site that was given away keeps its founder's name, of which its id is made; who owns it by now, the chain
+    # says, and not these bytes.
+    if delegation.owner != owner and not isinstance(body, SiteManifest):
         raise RecordRefused("The delegation is by another wallet", slug="wrong-owner")
     if isinstance(body, SiteManifest) and not delegation.covers(body.site_id):
         raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
