@@ -23,7 +23,8 @@ if ! diff -ru snapshots cache/snapshots; then
 fi
 [ "${1:-}" = quick ] && exit 0
 
-# Apart, so that it sees the sources alone.
+# Apart, so that it sees the sources alone; afresh, for it reads what every earlier build left there.
+rm -rf cache/slither
 FOUNDRY_OUT=cache/slither FOUNDRY_CACHE_PATH=cache/slither forge build --quiet --build-info --skip test --skip script
 ../.tools/slither/bin/slither . --ignore-compile --foundry-out-directory cache/slither --fail-pedantic 2>cache/slither.log \
     || { cat cache/slither.log; exit 1; }
