@@ -498,6 +498,30 @@ async def chain_transaction(
     """
 
 
+@_hook(
+    optional(
+        record(
+            {"status": one_of("pending", "final", "refused"), "reference": shapes.REFERENCE},
+            {"detail": text(2000)},
+        )
+    ),
+    deadline=60.0,
+)
+async def chain_send(
+    action: str, arguments: dict[str, Any], key: str, node: NodeAPI
+) -> dict[str, Any] | None:
+    """Have the operator send a transaction and pay its gas; None for an action that is not known.
+
+    `action` with its `arguments`: "deposit_for" (owner, amount: credits for the owner, of the operator's tokens),
+    "allocate_by_signature" (owner, id, cap, rate, start, expires, signature: what the owner signed for this
+    operator), "settle_streams" or "release" (allocations: 200 ids at most). `key` is unique to what is to be
+    done: the same key never does it twice, also across crashes; ask again with it for how it stands. "pending":
+    written down durably, and sent as soon as it can be (`detail`: what it waits for), "final": in a final block,
+    "refused": it would be reverted. `reference`: the transaction's hash, "" before there is one. BadInput for
+    arguments that cannot be, Conflict for a key that was used for something else.
+    """
+
+
 # -- deploys
 
 

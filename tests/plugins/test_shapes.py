@@ -105,6 +105,17 @@ RIGHT: dict[str, list[Any]] = {
         {"chain_id": 137, "to": ADDRESS, "data": "0x", "value": 0},
         {"chain_id": 1, "to": ADDRESS, "data": "0xabcd", "value": 2**256 - 1, "typed_data": "{}"},
     ],
+    "payment_events": [
+        {"next": 0, "events": []},
+        {
+            "next": 7,
+            "events": [{"status": "disputed", "reference": "r", "number": 7, "time": 1, "credits": 5}],
+        },
+    ],
+    "chain_send": [
+        {"status": "pending", "reference": ""},
+        {"status": "refused", "reference": HASH, "detail": "no"},
+    ],
     "deploy_source": [{"directory": "/x", "revision": "abc"}],
 }
 
@@ -148,6 +159,7 @@ WRONG: dict[str, list[Any]] = {
         {"next_block": 1, "events": []},
     ],
     "chain_transaction": [{"chain_id": 1, "to": ADDRESS, "data": "0xa", "value": 0}],
+    "chain_send": [{"status": "later", "reference": ""}, {"status": "final"}],
 }
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from decentraspace import hookimpl
-from decentraspace.errors import DecentraSpaceError
-from decentraspace.public import NodeAPI
+from decentraspace.errors import DecentraSpaceError, NotFound
+from decentraspace.public import HttpRequest, HttpResponse, NodeAPI, Route
 
 if TYPE_CHECKING:
+    import click
+
     from decentraspace_billing_polygon.parts import Parts
 
 _STATUS_SECONDS = 20.0
@@ -47,7 +49,10 @@ async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
         return None
     await parts.chain.check()
     final = await parts.chain.final_block()
+    if from_block > final.number:
+        final = await parts.listener.newer(final, parts.chain.final_block)
     next_block, events = await parts.chain.events(from_block, final)
+    await trio.to_thread.run_sync(parts.allocations.take, events)
     return {
         "chain": parts.settings.chain_id,
         "next_block": max(next_block, from_block),
@@ -101,6 +106,37 @@ async def chain_transaction(
 ) -> dict[str, Any] | None:
     parts = await _parts(node)
     return None if parts is None else await parts.preparer.prepare(action, owner, arguments)
+
+
+@hookimpl
+async def chain_send(
+    action: str, arguments: dict[str, Any], key: str, node: NodeAPI
+) -> dict[str, Any] | None:
+    parts = await _parts(node)
+    return None if parts is None else await parts.operating.send(action, arguments, key)
+
+
+@hookimpl
+def api_routes(node: NodeAPI) -> list[Route]:
+    if not node.config.get("rpc"):
+        return []
+    summary = "Pushes of RPC providers, signed with plugin.billing_polygon.webhook_keys: only a hint to look."
+    return [Route("/blockchain/listener/", _pushed, methods=("POST",), summary=summary)]
+
+
+async def _pushed(request: HttpRequest, node: NodeAPI) -> HttpResponse:
+    parts = await _parts(node)
+    if parts is None:
+        raise NotFound("This node takes no pushes")
+    fresh = parts.listener.push(request.headers, request.body)
+    return HttpResponse(200, b'{"new": true}' if fresh else b'{"new": false}')
+
+
+@hookimpl
+def cli_commands(group: click.Group) -> None:
+    from decentraspace_billing_polygon.cli import add
+
+    add(group)
 
 
 async def _parts(node: NodeAPI) -> Parts | None:

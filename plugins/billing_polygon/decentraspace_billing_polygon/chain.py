@@ -1,26 +1,55 @@
 """What the chain says, as agreed by enough endpoints: final blocks, events, accounts, receipts.
 
 Only final blocks count (Polygon's `finalized` tag, PIP-11): what is read of them never changes, so nothing has
-to be rolled back. Should a block that was final change nevertheless, that is noticed and everything stops.
+to be rolled back. The last one is remembered: should it change nevertheless, everything stops.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
-from decentraspace.errors import Unavailable
+from decentraspace.errors import DecentraSpaceError, Unavailable
 from decentraspace_billing_polygon import contracts, forms
 from decentraspace_billing_polygon.events import credits, hash_, tell
 from decentraspace_billing_polygon.forms import Block, Log, Receipt
 from decentraspace_billing_polygon.rpc import Endpoints, Refused
 from decentraspace_billing_polygon.settings import Settings
+from decentraspace_billing_polygon.store import Store
 
 _EVENTS_MOST = 10_000  # of the hook
 _SCAN_SECONDS = 60.0  # of one call of the hook, which has 120
 _OPEN_MOST = 64  # CreditVault.MAX_OPEN
+_AT_ONCE = 8  # questions
+_SLICE = 64  # blocks whose times are asked for before the time is looked at
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+async def each(work: Callable[[_T], Awaitable[_R]], of: Sequence[_T]) -> list[_R]:
+    """`work` of each, several at once, in their order. The first error as it is, and the others cancelled."""
+    found: dict[int, _R] = {}
+    errors: list[DecentraSpaceError] = []
+    limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def one(number: int, item: _T) -> None:
+        async with limit:
+            try:
+                found[number] = await work(item)
+            except DecentraSpaceError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for number, item in enumerate(of):
+            nursery.start_soon(one, number, item)
+    if errors:
+        raise errors[0]
+    return [found[number] for number in range(len(of))]
 
 
 @dataclass(frozen=True)
@@ -35,8 +64,8 @@ class Fees:
 class Chain:
     """For one trio loop."""
 
-    def __init__(self, settings: Settings, endpoints: Endpoints) -> None:
-        self.settings, self.endpoints = settings, endpoints
+    def __init__(self, settings: Settings, endpoints: Endpoints, store: Store) -> None:
+        self.settings, self.endpoints, self.store = settings, endpoints, store
         self._checked = False
 
     async def check(self) -> None:
@@ -56,7 +85,8 @@ class Chain:
     # -- blocks
 
     async def final_block(self) -> Block:
-        """The newest block that counts. Unavailable when too few endpoints know it."""
+        """The newest block that counts. Unavailable when too few endpoints know it, or when the one that counted
+        last has changed."""
         final = self.settings.final
         if isinstance(final, int):
             newest = await self.endpoints.least_known("eth_blockNumber", form=forms.quantity)
@@ -65,7 +95,24 @@ class Chain:
             number = await self.endpoints.least_known(
                 "eth_getBlockByNumber", final, False, form=forms.number_of
             )
-        return await self.block(number)
+        found = await self.block(number)
+        await self._same_as_ever(found)
+        return found
+
+    async def _same_as_ever(self, newest: Block) -> None:
+        known = await trio.to_thread.run_sync(self.store.fact, "final")
+        if known:
+            number, was = int(known.split()[0]), known.split()[1]
+            now = newest if newest.number == number else await self.block(number)
+            if now.hash != was:
+                raise Unavailable(
+                    f"Block {number} was final as {was} and is {now.hash} now: nothing goes on",
+                    hint="Either plugin.billing_polygon.rpc is of another chain than before, or finality failed. "
+                    "When you are sure of the endpoints: `decentraspace operator trust-chain`.",
+                )
+            if number >= newest.number:
+                return
+        await trio.to_thread.run_sync(self.store.put_fact, "final", f"{newest.number} {newest.hash}")
 
     async def block(self, number: int) -> Block:
         found = await self.endpoints.agreed(
@@ -95,8 +142,8 @@ class Chain:
             if len(logs) > _EVENTS_MOST and end > start:
                 size = max(1, size // 4)
                 continue
-            told = await self._told(logs)
-            start = end + 1
+            last, told = await self._told(logs, until)
+            start = end + 1 if last is None else last + 1
         return start, told
 
     async def _logs(self, start: int, end: int) -> tuple[Log, ...]:
@@ -111,18 +158,26 @@ class Chain:
             raise Unavailable("The endpoints answer eth_getLogs with what was not asked for")
         return found
 
-    async def _told(self, logs: tuple[Log, ...]) -> list[dict[str, Any]]:
-        times: dict[int, int] = {}
+    async def _told(self, logs: tuple[Log, ...], until: float) -> tuple[int | None, list[dict[str, Any]]]:
+        """Their events; and the block up to which, where it would take longer than `until` to tell all."""
+        numbers = sorted({log.block for log in logs})
+        blocks: dict[int, Block] = {}
+        last = None
+        for begin in range(0, len(numbers), _SLICE):
+            if begin and trio.current_time() > until:
+                last = numbers[begin - 1]
+                break
+            some = numbers[begin : begin + _SLICE]
+            blocks |= zip(some, await each(self.block, some), strict=True)
         told = []
         for log in logs:
-            if log.block not in times:
-                block = await self.block(log.block)
-                if block.hash != log.block_hash:
-                    raise Unavailable(f"Block {log.block} changed while it was read")
-                times[log.block] = block.time
-            if (event := tell(log, self.settings, times[log.block])) is not None:
+            if log.block not in blocks:
+                continue
+            if blocks[log.block].hash != log.block_hash:
+                raise Unavailable(f"Block {log.block} changed while it was read")
+            if (event := tell(log, self.settings, blocks[log.block].time)) is not None:
                 told.append(event)
-        return told
+        return last, told
 
     # -- the contracts
 
@@ -142,15 +197,11 @@ class Chain:
             return await self.read("CreditVault", vault, function, *arguments, block=block.number)
 
         balance, reserved, available, withdrawing, after = await read("accountOf", who)
-        allocations: dict[bytes, Any] = {}
 
-        async def one(allocation: bytes) -> None:
-            allocations[allocation] = await read("allocationOf", allocation)
+        async def one(allocation: bytes) -> dict[str, Any]:
+            return allocation_of(allocation, await read("allocationOf", allocation))
 
         ids = (await read("allocationsOf", who))[:_OPEN_MOST]
-        async with trio.open_nursery() as nursery:
-            for allocation in ids:
-                nursery.start_soon(one, allocation)
         return {
             "balance": credits(balance),
             "reserved": credits(reserved),
@@ -158,13 +209,19 @@ class Chain:
             "withdrawing": credits(withdrawing),
             "withdraw_after": after,
             "block": block.number,
-            "allocations": [_allocation(i, allocations[i]) for i in ids],
+            "allocations": await each(one, ids),
         }
+
+    async def standing(self, allocation: str, block: int) -> tuple[int, int]:
+        """Status of the allocation (0 none, 1 open, 2 closed) and credits that its stream has earned and not got."""
+        raw = bytes.fromhex(allocation[2:])
+        found = await self.read("CreditVault", self.settings.vault, "allocationOf", raw, block=block)
+        return found[7], found[10]
 
     async def allocation(self, allocation: str, block: int) -> dict[str, Any]:
         raw = bytes.fromhex(allocation[2:])
         found = await self.read("CreditVault", self.settings.vault, "allocationOf", raw, block=block)
-        return _allocation(raw, found)
+        return allocation_of(raw, found)
 
     # -- transactions
 
@@ -174,7 +231,25 @@ class Chain:
             "eth_getTransactionReceipt", transaction, form=forms.receipt_or_none
         )
         assert found is None or isinstance(found, Receipt)
+        if found is not None and found.transaction != transaction.lower():
+            raise Unavailable("The endpoints answer eth_getTransactionReceipt with what was not asked for")
         return found
+
+    async def user_of(self, account: str, nonce: int, after: int, final: int) -> str:
+        """Hash of the transaction by which `account` used `nonce`, in a block above `after` and up to `final`.
+        Proves it by the block alone: receipts are looked up in an index, which may lag."""
+        low, high = after, final  # it is not used up to `low`, and used up to `high`
+        while high - low > 1:
+            between = (low + high) // 2
+            if await self.nonce(account, between) > nonce:
+                high = between
+            else:
+                low = between
+        sent = await self.endpoints.agreed("eth_getBlockByNumber", hex(high), True, form=forms.sent)
+        for one in sent:
+            if one.sender == account.lower() and one.nonce == nonce:
+                return str(one.hash)
+        raise Unavailable(f"Block {high} does not show who used nonce {nonce} of {account}")
 
     async def nonce(self, account: str, block: int | str) -> int:
         """Transactions of `account` up to `block`: the number of its next one."""
@@ -187,21 +262,25 @@ class Chain:
         return int(await self.endpoints.any("eth_getBalance", account, "latest", form=forms.quantity))
 
     async def fees(self) -> Fees:
-        """What gets a transaction mined soon, for two doublings of the base fee."""
-        newest = await self.endpoints.any("eth_getBlockByNumber", "latest", False, form=forms.block)
+        """What gets a transaction mined soon, for two doublings of the base fee. No endpoint alone decides."""
+
+        def base_fee(value: Any) -> int:
+            return forms.block(value).base_fee
+
+        base = await self.endpoints.middle("eth_getBlockByNumber", "latest", False, form=base_fee)
         try:
-            tip = await self.endpoints.any("eth_maxPriorityFeePerGas", form=forms.quantity)
+            tip = await self.endpoints.middle("eth_maxPriorityFeePerGas", form=forms.quantity)
         except (Unavailable, Refused):
             tip = 30 * 10**9  # Polygon's least (https://docs.polygon.technology, "EIP-1559")
-        return Fees(most=2 * newest.base_fee + tip, tip=tip, base=newest.base_fee)
+        return Fees(most=2 * base + tip, tip=tip, base=base)
 
     async def gas(self, sender: str, to: str, data: str, value: int) -> int:
-        """With a fifth to spare. Refused when it would revert."""
+        """With a fifth to spare. Refused when enough endpoints say that it would revert."""
         call = {"from": sender, "to": to, "data": data, "value": hex(value)}
-        return int(await self.endpoints.any("eth_estimateGas", call, form=forms.quantity)) * 6 // 5
+        return await self.endpoints.middle("eth_estimateGas", call, form=forms.quantity) * 6 // 5
 
 
-def _allocation(allocation: bytes, found: tuple[Any, ...]) -> dict[str, Any]:
+def allocation_of(allocation: bytes, found: tuple[Any, ...]) -> dict[str, Any]:
     _, operator, number, cap, rate, start, expires, _, metered, streamed, _ = found
     return {
         "allocation": hash_(allocation),

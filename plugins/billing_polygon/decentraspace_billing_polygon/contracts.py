@@ -33,7 +33,7 @@ def _events(name: str) -> dict[str, Any]:
 def address(value: str) -> str:
     """With its checksum (EIP-55), as web3 wants them. BadInput if it is none."""
     try:
-        return Web3.to_checksum_address(value)
+        return str(Web3.to_checksum_address(value))
     except (ValueError, TypeError) as error:
         raise BadInput(f"{value!r} is no address") from error
 
@@ -67,7 +67,7 @@ def event(contract: str, log: Log) -> tuple[str, dict[str, Any]] | None:
     found = _events(contract).get(log.topics[0]) if log.topics else None
     if found is None:
         return None
-    raw: LogReceipt = {  # type: ignore[typeddict-item]
+    raw: LogReceipt = {
         "address": address(log.address),
         "topics": [HexBytes(topic) for topic in log.topics],
         "data": HexBytes(log.data),
@@ -83,3 +83,21 @@ def event(contract: str, log: Log) -> tuple[str, dict[str, Any]] | None:
     except (LogTopicError, MismatchedABI, DecodingError, UnicodeDecodeError, OverflowError) as error:
         raise Unavailable(f"An event of {contract} is of a wrong form: is its address right?") from error
     return str(decoded["event"]), dict(decoded["args"])
+
+
+@cache
+def _errors() -> dict[str, str]:
+    """Names of the contracts' errors by their selector, "0x…"."""
+    found = {}
+    for name in ("CreditVault", "OperatorRegistry", "SiteRegistry"):
+        for entry in _contract(name).abi:
+            if entry["type"] == "error":
+                kinds = ",".join(_type(part) for part in entry["inputs"])
+                found[Web3.keccak(text=f"{entry['name']}({kinds})").to_0x_hex()[:10]] = entry["name"]
+    return found
+
+
+def in_words(detail: str, data: str) -> str:
+    """Why a call was refused: with the name of the contract's error, where `data` has one that is known."""
+    name = _errors().get(data[:10].lower())
+    return f"{detail} ({name})" if name and name not in detail else detail

@@ -103,7 +103,7 @@ def logs(value: Any) -> tuple[Log, ...]:
 
 
 def receipt_or_none(value: Any) -> Receipt | None:
-    if value is None:
+    if value is None or value["blockNumber"] is None:  # some nodes have one before it is mined
         return None
     return Receipt(
         hexes(value["transactionHash"], 32),
@@ -112,4 +112,20 @@ def receipt_or_none(value: Any) -> Receipt | None:
         quantity(value["status"]) == 1,
         quantity(value["gasUsed"]),
         logs(value["logs"]),
+    )
+
+
+class Sent(NamedTuple):
+    """A transaction of a block."""
+
+    hash: str
+    sender: str
+    nonce: int
+
+
+def sent(value: Any) -> tuple[Sent, ...]:
+    """The transactions of a block that was asked for with all of them."""
+    return tuple(
+        Sent(hexes(one["hash"], 32), hexes(one["from"], 20), quantity(one["nonce"]))
+        for one in value["transactions"]
     )

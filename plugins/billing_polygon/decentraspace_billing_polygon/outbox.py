@@ -5,38 +5,38 @@
     final    in a final block; `result` is what its receipt said
     failed   can never be mined, or would revert: `detail` says why
 
-A job is known by its key, and the same key is never sent as two transactions that could both be mined: every
+A job is known by its key, for good: the same key is never sent as two transactions that could both be mined. Every
 attempt at a job has the same nonce until a final block shows that somebody else's transaction used it.
 """
 
 from __future__ import annotations
 
-import threading
+import json
+import sqlite3
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from tinydb import where
+from decentraspace_billing_polygon.store import Store
 
-from decentraspace.plugin_storage import open_documents
-
-_KEPT = 200  # ended jobs that are remembered: what asks for them again does so soon
+_WHOLE = 200  # ended jobs whose data is kept; of older ones what came of them
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """`most`, `tip` in wei per unit of gas; `at` in Unix seconds."""
+    """`most`, `tip` in wei per unit of gas; `at` in Unix seconds; `after`: the final block it was signed after."""
 
     hash: str
     raw: str
     most: int
     tip: int
     at: int
+    after: int
 
 
 @dataclass(frozen=True)
 class Job:
-    """A call of `to` with `data`; `result`: a plain document."""
+    """A call of `to` with `data`. `result`: a plain document; `about`: what it is for, likewise; `patient`: when
+    it would be reverted, it waits until it would not; `once`: doing it twice is not the same as doing it once."""
 
     key: str
     to: str
@@ -48,6 +48,8 @@ class Job:
     gas: int = 0
     attempts: tuple[Attempt, ...] = ()
     detail: str = ""
+    patient: bool = False
+    once: bool = False
     result: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -62,65 +64,69 @@ class Job:
 
 
 class Outbox:
-    """Blocking; from any thread. Conflict when another program has the file open."""
+    """Blocking; from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._documents = open_documents(path)
-        self._jobs = self._documents.table("jobs")
-        self._lock = threading.Lock()
-
-    def close(self) -> None:
-        with self._lock:
-            self._documents.close()
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def add(self, job: Job) -> Job:
         """Write the job down unless its key is known; the job as it stands. On disk when it returns."""
-        with self._lock:
-            if (known := self._get(job.key)) is not None:
-                return known
-            self._jobs.insert(_plain(job))
-            ended = [d for d in self._jobs if d["state"] in ("final", "failed")]
-            if len(ended) > _KEPT:
-                oldest = sorted(ended, key=lambda d: d["made"])[: len(ended) - _KEPT]
-                self._jobs.remove(doc_ids=[d.doc_id for d in oldest])
-            return job
+        with self.store.write() as db:
+            if (known := _get(db, job.key)) is None:
+                _put(db, job)
+            return known or job
 
     def get(self, key: str) -> Job | None:
-        with self._lock:
-            return self._get(key)
+        with self.store.read() as db:
+            return _get(db, key)
 
     def open_jobs(self) -> list[Job]:
         """In the order they are to be mined."""
-        with self._lock:
-            jobs = [_job(d) for d in self._jobs if d["state"] in ("written", "sent")]
+        with self.store.read() as db:
+            rows = db.execute("SELECT document FROM jobs WHERE state IN ('written', 'sent')").fetchall()
         unsent = 2**64
-        return sorted(jobs, key=lambda j: (unsent if j.nonce is None else j.nonce, j.made))
+        return sorted(
+            (_job(row[0]) for row in rows), key=lambda j: (unsent if j.nonce is None else j.nonce, j.made)
+        )
 
     def change(self, key: str, **changes: Any) -> Job:
         """On disk when it returns."""
-        with self._lock:
-            known = self._get(key)
+        with self.store.write() as db:
+            known = _get(db, key)
             if known is None:
                 raise KeyError(key)
             job = replace(known, **changes)
-            self._jobs.update(_plain(job), where("key") == key)
+            _put(db, job)
+            if not job.open:
+                _shorten(db)
             return job
 
-    def _get(self, key: str) -> Job | None:
-        found = self._jobs.get(where("key") == key)
-        return _job(found) if isinstance(found, dict) else None
+
+def _get(db: sqlite3.Connection, key: str) -> Job | None:
+    found = db.execute("SELECT document FROM jobs WHERE key = ?", (key,)).fetchone()
+    return _job(found[0]) if found else None
 
 
-def _plain(job: Job) -> dict[str, Any]:
-    document = {**vars(job), "attempts": [vars(a) for a in job.attempts]}
-    # JSON readers round integers beyond 2^53; wei go far beyond.
-    document["value"] = str(job.value)
-    document["attempts"] = [{**a, "most": str(a["most"]), "tip": str(a["tip"])} for a in document["attempts"]]
-    return document
-
-
-def _job(document: Any) -> Job:
-    attempts = tuple(
-        Attempt(a["hash"], a["raw"], int(a["most"]), int(a["tip"]), a["at"]) for a in document["attempts"]
+def _put(db: sqlite3.Connection, job: Job) -> None:
+    document = json.dumps({**vars(job), "attempts": [vars(attempt) for attempt in job.attempts]})
+    db.execute(
+        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)",
+        (job.key, job.state, job.nonce, job.made, document),
     )
-    return Job(**{**document, "value": int(document["value"]), "attempts": attempts})
+
+
+def _shorten(db: sqlite3.Connection) -> None:
+    """Of what ended long ago, forget how."""
+    for (document,) in db.execute(
+        "SELECT document FROM jobs WHERE state IN ('final', 'failed') AND length(document) > 4000 "
+        "ORDER BY made DESC LIMIT -1 OFFSET ?",
+        (_WHOLE,),
+    ).fetchall():
+        job = _job(document)
+        result = {**job.result, "transaction": job.reference}
+        _put(db, replace(job, data="0x", attempts=(), result=result))
+
+
+def _job(document: str) -> Job:
+    found = json.loads(document)
+    return Job(**{**found, "attempts": tuple(Attempt(**attempt) for attempt in found["attempts"])})

@@ -6,14 +6,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from decentraspace.public import NodeAPI
 from decentraspace_billing_polygon.chain import Chain
+from decentraspace_billing_polygon.keeping import Allocations, Keeper
+from decentraspace_billing_polygon.listening import Listener
+from decentraspace_billing_polygon.operating import Operating
 from decentraspace_billing_polygon.outbox import Outbox
 from decentraspace_billing_polygon.rpc import Endpoints
 from decentraspace_billing_polygon.sender import Sender
 from decentraspace_billing_polygon.settings import Settings
 from decentraspace_billing_polygon.settling import Settler
 from decentraspace_billing_polygon.signer import External, KeyFile, Signer, read_password
+from decentraspace_billing_polygon.store import Store
 from decentraspace_billing_polygon.transactions import Preparer
 
 
@@ -26,13 +32,23 @@ class Parts:
     sender: Sender
     settler: Settler
     preparer: Preparer
+    operating: Operating
+    allocations: Allocations
+    keeper: Keeper
+    listener: Listener
 
     async def run(self) -> None:
         """Bring what is written down to the chain, until cancelled."""
         try:
-            await self.sender.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.sender.run)
+                nursery.start_soon(self.keeper.run)
         finally:
-            self.sender.outbox.close()
+            with trio.CancelScope(shield=True):
+                await self.endpoints.aclose()
+                if isinstance(self.signer, External):
+                    await self.signer.aclose()
+            self.sender.outbox.store.close()
 
 
 # What py_ecc, which web3 loads, sets it to overflows the stack: answers of endpoints may be nested that deeply.
@@ -48,6 +64,20 @@ def assemble(node: NodeAPI, settings: Settings) -> Parts:
     else:
         signer = External(settings.signer, settings.operator, settings.timeout)
     endpoints = Endpoints(settings.rpc, settings.agreeing, settings.timeout)
-    chain = Chain(settings, endpoints)
-    sender = Sender(chain, Outbox(node.data_dir / "outbox.json"), signer, node.log)
-    return Parts(settings, endpoints, signer, chain, sender, Settler(sender), Preparer(chain))
+    store = Store(node.data_dir / "polygon.sqlite")
+    chain = Chain(settings, endpoints, store)
+    sender = Sender(chain, Outbox(store), signer, node.log)
+    preparer, allocations = Preparer(chain), Allocations(store, signer.address)
+    return Parts(
+        settings=settings,
+        endpoints=endpoints,
+        signer=signer,
+        chain=chain,
+        sender=sender,
+        settler=Settler(sender),
+        preparer=preparer,
+        operating=Operating(sender, preparer),
+        allocations=allocations,
+        keeper=Keeper(sender, allocations),
+        listener=Listener(settings.webhook_keys),
+    )

@@ -35,6 +35,9 @@ class Settings:
     coin_credits     … at this price of the chain's own coin (10^18 wei), in credits; 0: the fee is not compared
     max_fee          most that is paid for a unit of gas, in gwei
     replace_after    seconds after which a transaction that is not mined is sent again with higher fees
+    streams_every    seconds between two settlements of streams, at least
+    upkeep           seconds between looks at streams and at allocations that have expired
+    explorer         URL of a block explorer, for people
     webhook_keys     secrets of RPC providers that push to /blockchain/listener/
     """
 
@@ -56,6 +59,8 @@ class Settings:
     coin_credits: int = 0
     max_fee: int = 500
     replace_after: float = 60.0
+    streams_every: int = 86_400
+    upkeep: float = 600.0
     explorer: str = ""
     webhook_keys: tuple[str, ...] = ()
 
@@ -81,7 +86,9 @@ def read(table: Mapping[str, Any]) -> Settings:
     values = dict(table)
     for name in ("rpc", "webhook_keys"):
         if name in values:
-            values[name] = (values[name],) if isinstance(values[name], str) else tuple(values[name])
+            given = (values[name],) if isinstance(values[name], str) else values[name]
+            # Anything else is left to the checks.
+            values[name] = tuple(given) if isinstance(given, list | tuple) else (given,)
     for name, (fits, words) in _CHECKS.items():
         if name in values and not fits(values[name]):
             raise ConfigError(f"plugin.billing_polygon.{name} must be {words}, not {values[name]!r}")
@@ -94,6 +101,8 @@ def read(table: Mapping[str, Any]) -> Settings:
 def _whole(settings: Settings) -> None:
     if not settings.vault:
         raise ConfigError("plugin.billing_polygon.vault is missing", hint="It is the address of CreditVault.")
+    if len(set(settings.rpc)) < len(settings.rpc):
+        raise ConfigError("plugin.billing_polygon.rpc names an endpoint twice: it would agree with itself")
     if settings.quorum > len(settings.rpc):
         raise ConfigError(
             f"plugin.billing_polygon.quorum is {settings.quorum}, of {len(settings.rpc)} endpoints in rpc"
@@ -145,6 +154,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "range": (_integer(1, 100_000), "a number of blocks"),
     "timeout": (_number, "seconds above 0"),
     "replace_after": (_number, "seconds above 0"),
+    "streams_every": (_integer(0), "seconds"),
+    "upkeep": (_number, "seconds above 0"),
     "keystore": (_text, "a path"),
     "password_file": (_text, "a path"),
     "signer": (_url, "an http or https URL"),

@@ -9,7 +9,9 @@ import trio
 from eth_abi.abi import encode
 from eth_utils import keccak
 
+from decentraspace.errors import Unavailable
 from decentraspace_billing_polygon import contracts
+from decentraspace_billing_polygon.chain import Chain, each
 from decentraspace_billing_polygon.events import NOTHING_DUE, reason
 from decentraspace_billing_polygon.outbox import Job
 from decentraspace_billing_polygon.rpc import Refused
@@ -19,7 +21,6 @@ CHARGES_MOST = 500
 """Charges in one transaction: some 7 million units of gas."""
 _GAS_BATCH, _GAS_CHARGE = 60_000, 16_000  # on the safe side of contracts/snapshots
 _URGENT = 86_400  # seconds before an allocation can no longer be charged from which on no fee is too high
-_AT_ONCE = 8
 _COIN = 10**18
 
 Charge = dict[str, Any]
@@ -28,7 +29,7 @@ Answer = dict[str, Any]
 
 def allocation_id(owner: str, operator: str, number: int) -> str:
     """keccak256(abi.encode(owner, operator, id)), as the vault has it."""
-    return "0x" + keccak(encode(["address", "address", "uint256"], [owner, operator, number])).hex()
+    return "0x" + bytes(keccak(encode(["address", "address", "uint256"], [owner, operator, number]))).hex()
 
 
 class Settler:
@@ -70,37 +71,33 @@ class Settler:
         settings = self.chain.settings
         await self.chain.check()
         final = await self.chain.final_block()
-        found: list[dict[str, Any]] = []
-        limit = trio.CapacityLimiter(_AT_ONCE)
 
-        async def look(charge: Charge) -> None:
-            async with limit:
-                allocation = await self.chain.allocation(charge["allocation"], final.number)
-            found.append({"due": max(0, charge["credits"] - allocation["metered_settled"]), **allocation})
+        async def look(charge: Charge) -> dict[str, Any]:
+            allocation = await self.chain.allocation(charge["allocation"], final.number)
+            return {"due": max(0, charge["credits"] - allocation["metered_settled"]), **allocation}
 
-        async with trio.open_nursery() as nursery:
-            for charge in charges:
-                nursery.start_soon(look, charge)
+        found = await each(look, charges)
         window = await self.chain.read("CreditVault", settings.vault, "SETTLEMENT_WINDOW", block=final.number)
         fees = await self.chain.fees()
         wei = (_GAS_BATCH + _GAS_CHARGE * len(charges)) * (fees.base + fees.tip)
         if any(one["due"] and one["expires"] + window - final.time < _URGENT for one in found):
             return ""
-        price = settings.coin_credits or await self._coin_price(final.number)
-        fee, due = wei * price // _COIN, sum(one["due"] for one in found)
+        fee, due = await fee_in_credits(self.chain, wei, final.number), sum(one["due"] for one in found)
         if due < settings.settle_margin * fee:
             return f"{due} credits are due, the fee would be some {fee}; see plugin.billing_polygon.settle_margin"
         return ""
 
-    async def _coin_price(self, block: int) -> int:
-        """Credits for 10^18 wei by the vault's own feed; 0 where it has none, so that no fee is too high."""
+
+async def fee_in_credits(chain: Chain, wei: int, block: int) -> int:
+    """By the setting, or the vault's own feed; 0 where it has none, so that no fee is too high."""
+    price = chain.settings.coin_credits
+    if not price:
         try:
-            found = await self.chain.read(
-                "CreditVault", self.chain.settings.vault, "quoteNative", _COIN, block=block
-            )
-        except Refused:
-            return 0
-        return int(found)
+            price = await chain.read("CreditVault", chain.settings.vault, "quoteNative", _COIN, block=block)
+        except Refused as refusal:
+            if not refusal.reverts:
+                raise Unavailable(f"The vault's price feed cannot be read: {refusal.detail}") from refusal
+    return wei * price // _COIN
 
 
 def _outcome(charge: Charge, job: Job) -> Answer:

@@ -52,6 +52,9 @@ class External:
         self.address = address
         self._endpoint = Endpoints((url,), 1, timeout)
 
+    async def aclose(self) -> None:
+        await self._endpoint.aclose()
+
     async def sign(self, transaction: dict[str, Any]) -> tuple[str, str]:
         asked = {k: hex(v) if isinstance(v, int) else v for k, v in transaction.items()}
         answer = await self._endpoint.any("eth_signTransaction", {**asked, "from": self.address})
@@ -85,6 +88,7 @@ def _plain(value: Any) -> Any:
 def make_keystore(path: Path, password: str) -> str:
     """A new key at `path`, mode 0600, which must not exist; its address. Takes about a second."""
     account = Account.from_key(secrets.token_bytes(32))
+    text = json.dumps(account.encrypt(password))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -94,7 +98,7 @@ def make_keystore(path: Path, password: str) -> str:
     except OSError as error:
         raise ConfigError(f"{path} cannot be made: {error.strerror}") from error
     with os.fdopen(descriptor, "w") as file:
-        json.dump(account.encrypt(password), file)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return str(account.address)
@@ -105,6 +109,6 @@ def read_password(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-        return path.read_text().split("\n", 1)[0]
+        return path.read_text().split("\n", 1)[0].removesuffix("\r")
     except OSError as error:
         raise ConfigError(f"The password of the operator's key cannot be read: {error}") from error

@@ -24,7 +24,7 @@ _DOMAIN = [
 ]
 
 
-def _integer(value: Any) -> int:
+def whole_number(value: Any) -> int:
     """Whole numbers, as numbers or decimal text: JSON readers round those beyond 2^53."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 78:
         value = int(value)
@@ -63,7 +63,7 @@ def _text(value: Any) -> str:
 
 
 Reader = Callable[[Any], Any]
-_V: Reader = _integer
+_V: Reader = whole_number
 _A: Reader = contracts.address
 
 # action -> contract, function, arguments in the function's order
@@ -100,6 +100,7 @@ _ACTIONS: dict[str, tuple[str, str, dict[str, Reader]]] = {
 class Preparer:
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
+        self._token = ""  # once it was read: the vault cannot change it
 
     async def prepare(self, action: str, owner: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """As the hook says; None for an action that is not known."""
@@ -109,7 +110,7 @@ class Preparer:
         given = {"owner": owner, "spender": self.chain.settings.vault, "to": owner, **arguments}
         if action == "transfer_site":
             given["owner"] = owner
-        value = _integer(given.pop("value", 0)) if action == "deposit_native" else 0
+        value = whole_number(given.pop("value", 0)) if action == "deposit_native" else 0
         signing = ""
         if action == "deposit_permit" and "v" not in given:
             signing = await self._permit(owner, given)
@@ -158,9 +159,11 @@ class Preparer:
 
     async def token(self) -> str:
         """The address of the coin whose base units are credits."""
-        final = await self.chain.final_block()
-        vault = self.chain.settings.vault
-        return contracts.address(await self.chain.read("CreditVault", vault, "token", block=final.number))
+        if not self._token:
+            final, vault = await self.chain.final_block(), self.chain.settings.vault
+            found = await self.chain.read("CreditVault", vault, "token", block=final.number)
+            self._token = contracts.address(found)
+        return self._token
 
     async def _permit(self, owner: str, given: Mapping[str, Any]) -> str:
         token = await self.token()
@@ -176,9 +179,9 @@ class Preparer:
         message = {
             "owner": owner,
             "spender": contracts.address(self.chain.settings.vault),
-            "value": str(_integer(given.get("amount"))),
+            "value": str(whole_number(given.get("amount"))),
             "nonce": str(await ask("nonces", owner)),
-            "deadline": str(_integer(given.get("deadline"))),
+            "deadline": str(whole_number(given.get("deadline"))),
         }
         kinds = {"owner": "address", "spender": "address", "value": "uint256", "nonce": "uint256",
                  "deadline": "uint256"}  # fmt: skip
@@ -192,7 +195,7 @@ class Preparer:
             if name == "owner"
             else contracts.address(given.get(name, ""))
             if name == "operator"
-            else str(_integer(given.get(name)))
+            else str(whole_number(given.get(name)))
             for name in kinds
         }
         vault = contracts.address(self.chain.settings.vault)

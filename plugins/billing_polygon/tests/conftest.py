@@ -99,7 +99,7 @@ class Anvil:
         self.process.wait()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anvil() -> Iterator[Anvil]:
     chain = Anvil()
     yield chain
@@ -173,9 +173,19 @@ def deploy(chain: Anvil, name: str, *arguments: Any) -> Any:
     return chain.web3.eth.contract(address=receipt["contractAddress"], abi=made["abi"])
 
 
-@pytest.fixture
-def world(anvil: Anvil) -> World:
+@pytest.fixture(scope="module")
+def contracts(anvil: Anvil) -> World:
     return make_world(anvil)
+
+
+@pytest.fixture
+def world(contracts: World) -> Iterator[World]:
+    """The contracts as they were deployed: what a test does to the chain is taken back after it."""
+    before = contracts.chain.ask("evm_snapshot")
+    yield contracts
+    contracts.chain.ask("evm_setAutomine", True)
+    contracts.chain.ask("anvil_dropAllTransactions")
+    contracts.chain.ask("evm_revert", before)
 
 
 def make_world(chain: Anvil) -> World:
