@@ -50,6 +50,7 @@ from decentraspace.network.dht.finding import Finding
 from decentraspace.network.dht.schedule import Schedule
 from decentraspace.network.fetch import Fetcher, Provider
 from decentraspace.network.host import Network
+from decentraspace.owning import Owning
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
@@ -85,6 +86,7 @@ class Node:
                 self.key.peer_id,
                 config.api.token_lifetime,
                 self.records.is_revoked,
+                self.records.given_to,
             )
             self._closing.callback(self.sessions.close)
             self.usage = UsageStore(data / "usage.sqlite")
@@ -128,6 +130,8 @@ class Node:
                 taken=sites.taken,
                 reflag=self.hosting.holdings.flag,
             )
+            self.owning = Owning(self.ledger, self.records, self.hosting, self.billing.follow)
+            self.billing.on_chain = self.owning.catch_up
             self._announcer = Announcer(
                 config,
                 self.key.public,
@@ -210,6 +214,9 @@ class Node:
             await self.plugins.load(self)
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
+            if self.plugins.having("chain_events"):
+                self.hosting.look_at_chain = self.owning.look
+                await self.owning.catch_up()
             nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)
             await nursery.start(self.billing.run)

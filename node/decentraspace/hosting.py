@@ -108,6 +108,7 @@ class Hosting:
         self.shares.refuted, self.shares.room = self.challenges.refuted, self._room
         self.leaving = Leaving(records, self.shares, self.holdings, self.challenges)
         self.index = self.holdings.index
+        self.look_at_chain: Callable[[], Awaitable[None]] | None = None
         self._publish, self._emit, self._tier = publish, emit, tier
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
 
@@ -154,7 +155,7 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
-        await trio.to_thread.run_sync(self._check_owner, verified, manifest)
+        await self._check_owner(verified, manifest)
         self._check_name(verified)
         refusal = await trio.to_thread.run_sync(
             self.moderation.refusal, manifest.site_id, owner, manifest.root
@@ -215,8 +216,18 @@ class Hosting:
                 slug="invalid-ipns",
             )
 
-    def _check_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
-        """A site is its founder's until the chain says otherwise, and so is what was delegated for it."""
+    async def _check_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
+        """Whoever has just bought a site need not wait for the next look at the chain."""
+        try:
+            await trio.to_thread.run_sync(self._check_known_owner, verified, manifest)
+        except Forbidden:
+            if self.look_at_chain is None:
+                raise
+            await self.look_at_chain()
+            await trio.to_thread.run_sync(self._check_known_owner, verified, manifest)
+
+    def _check_known_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
+        """A site is its founder's until the chain says otherwise, and so is what was delegated for it. Blocking."""
         said = self.records.chain_owner(manifest.site_id)
         owner = said.owner if said else manifest.owner
         if verified.owner != owner:

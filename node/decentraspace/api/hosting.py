@@ -30,6 +30,7 @@ table = RouteTable()
 _SITE = re.compile(r"[a-z2-7]{16}")
 _CURSOR = re.compile(r"[0-9]{1,16}(\.[a-z2-7]{1,150})?")
 _PAGE = 100
+_SHOWN = ("site", "label", "host", "owner", "founder", "channel", "seq", "root", "manifest")
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ class SiteBrief:
     label: str = attr("Its label.")
     host: str = attr("First label of its host name.")
     owner: str = attr("The wallet that owns it.")
+    founder: str = attr("The wallet that made it, of which its id is made, and which its manifests name as `owner`.")
     channel: str = attr("`production`, or the preview's name.")
     seq: int = attr("Number of the current version.")
     root: str = attr("Root CID of the current version.")
@@ -271,7 +273,7 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         for h in found["holders"]
     ]
     return SiteAnswer(
-        **{k: found[k] for k in ("site", "label", "host", "owner", "channel", "seq", "root", "manifest")},
+        **{k: found[k] for k in _SHOWN},
         size=found["size"],
         created=datetime.fromisoformat(found["created"]),
         urls=found["urls"],
@@ -368,7 +370,14 @@ def _site_of(call: Call, text: str, channel: str) -> tuple[str, str]:
             f"{first!r} is a label, which is only unique among one wallet's sites",
             hint="Name the site by its id or host, or log in.",
         )
-    return site_id(call.owner, first), channel
+    own = site_id(call.owner, first)
+    records = call.node.records
+    if not records.channels(own):
+        # It may have been given to this wallet by who founded it.
+        given = {h.site_id for h in records.sites(call.owner) if h.label == first}
+        if len(given) == 1:
+            return given.pop(), channel
+    return own, channel
 
 
 def _own(call: Call, query: StatusQuery) -> SitesAnswer:
@@ -394,6 +403,7 @@ def _brief(call: Call, head: SiteHead) -> SiteBrief:
         head.label,
         head.host_label,
         checksum_address(head.owner),
+        checksum_address(head.founder),
         head.channel,
         head.seq,
         cids.to_text(head.root),

@@ -112,7 +112,8 @@ class User(NamedTuple):
 class Sessions:
     """SQLite behind one lock; blocking, call it in a thread.
 
-    `is_revoked` is asked at every login and for every token, and must be quick.
+    `is_revoked` is asked at every login and for every token, and must be quick. `given_to`: who owns a site as the
+    chain says, if it says anything.
     """
 
     def __init__(
@@ -122,9 +123,10 @@ class Sessions:
         audience: str,
         token_lifetime: int = 86400,
         is_revoked: Revoked = lambda owner, key, issued_at, scope: False,
+        given_to: Callable[[str], bytes | None] = lambda site: None,
     ) -> None:
         self._rules, self._audience, self._lifetime = rules, audience, token_lifetime
-        self._is_revoked = is_revoked
+        self._is_revoked, self._given_to = is_revoked, given_to
         self._lock = threading.Lock()
         self._db = open_database(path, MIGRATIONS)
         with transaction(self._db):
@@ -244,6 +246,15 @@ class Sessions:
 
     def _refuse_revoked(self, owner: bytes, key: bytes, issued_at: int, scope: str) -> None:
         """Asked each time, rather than tokens deleted once: a revocation may come from any other node."""
+        new = self._given_to(scope) if scope != ALL_SITES else None
+        if new is not None and new != owner:
+            raise Forbidden(
+                f"The site {scope} belongs to {checksum_address(new)}, and this login may publish nothing else",
+                hint="It was given away on the chain. Log in without --scope for your other sites.",
+                slug="not-site-owner",
+                site=scope,
+                owner=checksum_address(new),
+            )
         if self._is_revoked(owner, key, issued_at, scope):
             raise Unauthorized(
                 "This session key was revoked", hint="Log in anew: `decentraspace login`.", slug="revoked-key"

@@ -10,10 +10,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from decentraspace.errors import Conflict
 from decentraspace.ledger import allocations, booking, facts, journal
+
+_SITE_EVENTS = 20_000  # at once; the hook gives at most 10,000 of one block
 
 Event = Mapping[str, Any]
 """As the hook `chain_events` gives it."""
@@ -55,6 +57,33 @@ def operator_of(db: sqlite3.Connection) -> bytes | None:
 def cursor(db: sqlite3.Connection) -> int:
     """The block to go on from."""
     return int(facts.get(db, "next_block") or 0)
+
+
+def source(db: sqlite3.Connection) -> str | None:
+    """Which contracts on which chain these books are about; None before a plugin has said so."""
+    known = facts.get(db, "settles")
+    return f"{known['chain']}:{known['vault']}" if known else None
+
+
+class SiteEvents(NamedTuple):
+    """Events about sites, in the chain's order: all before block `next_block`. `more`: ask again from there."""
+
+    events: list[Event]
+    next_block: int
+    more: bool
+
+
+def site_events(db: sqlite3.Connection, from_block: int) -> SiteEvents:
+    """Who owns which site, and whose delegations ended, from block `from_block` on."""
+    rows = db.execute(
+        "SELECT block, body FROM events WHERE kind IN ('site_transferred', 'delegations_revoked') "
+        "AND block >= ? ORDER BY block, place LIMIT ?",
+        (from_block, _SITE_EVENTS),
+    ).fetchall()
+    # Not half a block, as a block has fewer events than that.
+    more = len(rows) == _SITE_EVENTS
+    until = rows[-1][0] if more else cursor(db)
+    return SiteEvents([json.loads(body) for block, body in rows if block < until], until, more)
 
 
 def take(db: sqlite3.Connection, answer: Mapping[str, Any], at: int) -> list[News]:

@@ -68,6 +68,7 @@ class Billing:
         self._owners: dict[str, bytes] = {}
         self._held_due = self._terms_due = 0.0
         self._wake = trio.Event()
+        self.on_chain: Callable[[], Awaitable[None]] | None = None  # something may have become final
 
     @property
     def prices(self) -> dict[str, int]:
@@ -214,6 +215,8 @@ class Billing:
             if found is None:
                 return
             news = await trio.to_thread.run_sync(self.ledger.take_events, found.value)
+            if self.on_chain is not None:
+                await self.on_chain()
             for one in news:
                 if one.kind == "depleted" and one.owner is not None:
                     await self._hooks.call("credit_depleted", owner=address(one.owner), needed=1)

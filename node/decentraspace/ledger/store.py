@@ -239,6 +239,15 @@ class Ledger(Owners):
         self._dirty.update(n.owner for n in news if n.owner is not None)
         return news
 
+    def source(self) -> str | None:
+        """Which contracts on which chain this ledger follows."""
+        with self._lock, reading():
+            return mirror.source(self._db)
+
+    def site_events(self, from_block: int) -> mirror.SiteEvents:
+        with self._lock, reading():
+            return mirror.site_events(self._db, from_block)
+
     def site_owner(self, site: str) -> bytes | None:
         """As the registry says; None for a site that never came there."""
         with self._lock, reading():

@@ -128,4 +128,7 @@ def _first(db: object) -> None:
             )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+_SITE_EVENTS = """
+CREATE INDEX events_sites ON events (block, place) WHERE kind IN ('site_transferred', 'delegations_revoked')
+"""
+MIGRATIONS: tuple[Migration, ...] = (_first, _SITE_EVENTS)

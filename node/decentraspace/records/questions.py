@@ -166,6 +166,11 @@ class Questions:
             found = owned.transfers(self._db, site_id)
         return found[-1] if found else None
 
+    def given_to(self, site_id: str) -> bytes | None:
+        """Who owns a site as the chain says, or None."""
+        found = self.chain_owner(site_id)
+        return found.owner if found is not None else None
+
     def owner_of(self, site_id: str) -> bytes | None:
         """As the chain says, and else the founder; None for a site that nothing is known of."""
         found = self.chain_owner(site_id)
