@@ -159,4 +159,4 @@ def _load(node: NodeAPI, settings: Any) -> Parts:
     # Only now: web3 takes a second and 60 MB to import.
     from decentraspace_billing_polygon.parts import assemble
 
-    return assemble(node, settings)
+    return assemble(settings, node.data_dir, node.log)

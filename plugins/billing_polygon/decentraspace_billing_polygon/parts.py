@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from decentraspace.public import NodeAPI
 from decentraspace_billing_polygon.chain import Chain
 from decentraspace_billing_polygon.keeping import Allocations, Keeper
 from decentraspace_billing_polygon.listening import Listener
@@ -26,6 +26,7 @@ from decentraspace_billing_polygon.transactions import Preparer
 @dataclass(frozen=True)
 class Parts:
     settings: Settings
+    store: Store
     endpoints: Endpoints
     signer: Signer
     chain: Chain
@@ -45,17 +46,20 @@ class Parts:
                 nursery.start_soon(self.keeper.run)
         finally:
             with trio.CancelScope(shield=True):
-                await self.endpoints.aclose()
-                if isinstance(self.signer, External):
-                    await self.signer.aclose()
-            self.sender.outbox.store.close()
+                await self.aclose()
+
+    async def aclose(self) -> None:
+        await self.endpoints.aclose()
+        if isinstance(self.signer, External):
+            await self.signer.aclose()
+        self.store.close()
 
 
 # What py_ecc, which web3 loads, sets it to overflows the stack: answers of endpoints may be nested that deeply.
 sys.setrecursionlimit(min(sys.getrecursionlimit(), 1000))
 
 
-def assemble(node: NodeAPI, settings: Settings) -> Parts:
+def assemble(settings: Settings, data_dir: Path, log: Any) -> Parts:
     """Blocking. ConfigError for a key that does not open."""
     signer: Signer
     if settings.keystore:
@@ -64,12 +68,13 @@ def assemble(node: NodeAPI, settings: Settings) -> Parts:
     else:
         signer = External(settings.signer, settings.operator, settings.timeout)
     endpoints = Endpoints(settings.rpc, settings.agreeing, settings.timeout)
-    store = Store(node.data_dir / "polygon.sqlite")
+    store = Store(data_dir / "polygon.sqlite")
     chain = Chain(settings, endpoints, store)
-    sender = Sender(chain, Outbox(store), signer, node.log)
+    sender = Sender(chain, Outbox(store), signer, log)
     preparer, allocations = Preparer(chain), Allocations(store, signer.address)
     return Parts(
         settings=settings,
+        store=store,
         endpoints=endpoints,
         signer=signer,
         chain=chain,

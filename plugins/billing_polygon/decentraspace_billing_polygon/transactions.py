@@ -92,6 +92,7 @@ _ACTIONS: dict[str, tuple[str, str, dict[str, Reader]]] = {
     "withdraw": ("CreditVault", "withdraw", {"to": _A}),
     "register_site": ("SiteRegistry", "registerSite", {"label": _text}),
     "renew_site": ("SiteRegistry", "renew", {"label": _text, "duration": _V}),
+    "approve_fee": ("CreditVault", "approve", {"spender": _A, "amount": _V}),
     "transfer_site": ("SiteRegistry", "transferFrom", {"owner": _A, "to": _A, "site": _site}),
     "revoke_delegations": ("SiteRegistry", "revokeDelegations", {"site": _site, "before": _V}),
 }
@@ -108,8 +109,12 @@ class Preparer:
             return None
         owner = contracts.address(owner)
         given = {"owner": owner, "spender": self.chain.settings.vault, "to": owner, **arguments}
-        if action == "transfer_site":
+        fee = 0
+        if action in ("transfer_site", "approve_fee"):
+            fee = await self._transfer_fee()
             given["owner"] = owner
+        if action == "approve_fee":
+            given |= {"spender": self.chain.settings.sites, "amount": fee}
         value = whole_number(given.pop("value", 0)) if action == "deposit_native" else 0
         signing = ""
         if action == "deposit_permit" and "v" not in given:
@@ -132,6 +137,8 @@ class Preparer:
             "data": contracts.encode(contract, function, values),
             "value": value,
         }
+        if fee:
+            found["fee"] = fee
         if signing:
             found["typed_data"] = signing
             if action == "deposit_permit":
@@ -156,6 +163,12 @@ class Preparer:
         if not found:
             raise BadInput(f"This node knows no {contract}", hint="plugin.billing_polygon.sites names it.")
         return contracts.address(found)
+
+    async def _transfer_fee(self) -> int:
+        """Credits that the registry takes from whom a site or label leaves."""
+        sites = await self._address_of("SiteRegistry")
+        final = await self.chain.final_block()
+        return int(await self.chain.read("SiteRegistry", sites, "TRANSFER_FEE", block=final.number))
 
     async def token(self) -> str:
         """The address of the coin whose base units are credits."""

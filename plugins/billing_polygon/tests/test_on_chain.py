@@ -56,14 +56,14 @@ async def events(manager: PluginManager, start: int = 0) -> list[dict[str, Any]]
 class Mining:
     """Blocks come while the plugin waits for them, as they do on a real chain."""
 
-    def __init__(self, chain: Anvil) -> None:
+    def __init__(self, chain: Anvil, every: float = 0.1) -> None:
         program = (
             "import sys,time,httpx\n"
-            "for _ in range(600):\n"
+            "for _ in range(3000):\n"
             " httpx.post(sys.argv[1],json={'jsonrpc':'2.0','id':1,'method':'anvil_mine','params':['0x1','0x1']})\n"
-            " time.sleep(0.1)\n"
+            " time.sleep(float(sys.argv[2]))\n"
         )
-        self._process = subprocess.Popen([sys.executable, "-c", program, chain.url])
+        self._process = subprocess.Popen([sys.executable, "-c", program, chain.url, str(every)])
 
     def __enter__(self) -> None: ...
 

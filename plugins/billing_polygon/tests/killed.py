@@ -1,0 +1,46 @@
+"""A process with the plugin in it, for a test that kills it: `killed.py CONFIG DATA`, with work on standard input.
+
+Offers a batch and a deposit again and again, as a node does, and prints how they stand, a line of JSON each time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import trio
+
+from decentraspace import config as configuration
+from decentraspace.content.blockstore import BlockStore
+from decentraspace.errors import DecentraSpaceError
+from decentraspace.identity.keys import NodeKey
+from decentraspace.plugins import PluginManager
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from plugins.billing_polygon.tests.conftest import Parts
+
+
+async def main(file: Path, data: Path) -> None:
+    work = json.load(sys.stdin)
+    config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
+    blocks = BlockStore.open(data / "blocks", quota=1 << 30)
+    manager = PluginManager(config.plugins)
+    await manager.load(Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None)))
+    await manager.call("node_started")
+    while True:
+        try:
+            found = await manager.first("ledger_settle", charges=work["charges"], root=work["root"])
+            paid = await manager.first("chain_send", **work["deposit"])
+        except DecentraSpaceError as error:
+            print(json.dumps({"error": error.detail}), flush=True)
+        else:
+            states = [answer["status"] for answer in found.value] if found else []
+            deposit = paid.value["status"] if paid else ""
+            print(json.dumps({"settle": states, "deposit": deposit}), flush=True)
+        await trio.sleep(0.05)
+
+
+if __name__ == "__main__":
+    trio.run(main, Path(sys.argv[1]), Path(sys.argv[2]))
