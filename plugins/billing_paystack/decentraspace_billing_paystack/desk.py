@@ -234,11 +234,14 @@ class Desk:
 
     async def run(self) -> None:
         """Look at what is due, until cancelled: no webhook that is lost, and no restart, loses a payment."""
+        # Webhooks that came while the node was down are not waited for.
+        waiting = [p for p in self.payments.all() if p.due and not p.given]
         try:
             while True:
                 self._wake = trio.Event()
                 try:
-                    await self._round()
+                    await self._round(waiting or self.payments.due(self._now))
+                    waiting = []
                 except (OSError, DecentraSpaceError) as error:  # the disk: it may have room again later
                     self._node.log.error("card_payments_not_written", detail=str(error))
                     await trio.sleep(_IDLE_MOST)
@@ -251,8 +254,8 @@ class Desk:
                 await self._paystack.aclose()
             self.payments.close()
 
-    async def _round(self) -> None:
-        for payment in self.payments.due(self._now):
+    async def _round(self, payments: list[Payment]) -> None:
+        for payment in payments:
             try:
                 await self.look(payment.reference)
             except Unavailable as error:

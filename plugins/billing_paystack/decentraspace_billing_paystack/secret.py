@@ -40,7 +40,7 @@ class SecretKey:
                 f"The secret key cannot be read: {error.strerror}",
                 hint="Look at plugin.billing_paystack.key_file.",
             ) from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise ConfigError("plugin.billing_paystack.key_file is no file")
@@ -48,7 +48,9 @@ class SecretKey:
                 raise ConfigError(
                     "plugin.billing_paystack.key_file can be read by others", hint="chmod 600 the file."
                 )
-            raw = file.read(_FILE_MOST)
+            raw = os.read(descriptor, _FILE_MOST)
+        finally:
+            os.close(descriptor)
         return cls(
             tuple(line.strip() for line in raw.decode("ascii", "replace").splitlines() if line.strip())
         )
