@@ -184,7 +184,17 @@ class RecordsConfig:
 class HostingConfig:
     replicate: bool = _setting(True, "Take a share of the network's sites (within quota).")
     replicas: int = _setting(
-        3, "Live nodes that hold each site, besides the one it was deployed to; 0: every node.", 0, 1000
+        3,
+        "Live nodes that hold a site whose record names no number, besides the one it was deployed to; 0: every node "
+        "holds those, and this one holds all sites.",
+        0,
+        1000,
+    )
+    replicas_max: int = _setting(
+        10,
+        "Live nodes that hold a site, as far as this node takes part, whatever its record asks for.",
+        1,
+        1000,
     )
     replica_percent: int = _setting(
         80, "Percent of storage.quota beyond which no sites that other nodes took are copied.", 0, 100
@@ -219,6 +229,8 @@ class LimitsConfig:
     paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.", 0, MOST)
     channels: int = _setting(50, "Channels (production and previews) a site may have at this node.", 1, MOST)
     paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.", 0, MOST)
+    free_replicas: int = _setting(3, "Nodes that a site of the free tier may have hold it.", 1, 1000)
+    paid_replicas: int = _setting(5, "Nodes that a site of the paid tier may have hold it.", 1, 1000)
     free_upload_lifetime: float = _setting(
         7 * 86400.0,
         "Seconds an upload of the free tier is kept after it was last uploaded; what a deploy uses stays.",

@@ -140,8 +140,9 @@ class Copies:
         relied_on = await trio.to_thread.run_sync(
             self.shares.holders, head, self.shares.relied_on(head, live)
         )
-        given = await self.challenges.confirmed(head.root, relied_on, self.shares.enough(live))
-        if len(given) < self.shares.enough(live):
+        enough = self.shares.enough(head, live)
+        given = await self.challenges.confirmed(head.root, relied_on, enough)
+        if len(given) < enough:
             log.warning(
                 "copy_kept",
                 site=head.site_id,

@@ -261,6 +261,13 @@ class Hosting:
         paid = self._tier(owner) == "paid"
         most_sites = limits.paid_sites if paid else limits.free_sites
         most_bytes = limits.paid_bytes if paid else limits.free_bytes
+        replicas = limits.paid_replicas if paid else limits.free_replicas
+        if (manifest.replicas or 0) > replicas:
+            raise PaymentRequired(
+                f"This tier has {replicas} node(s) hold a site, not {manifest.replicas}",
+                hint="Deploy with fewer copies, or ask the operator for the paid tier.",
+                limit=replicas,
+            )
         here = (manifest.site_id, manifest.channel)
         others = [h for h in self.records.sites(owner, limit=-1) if (h.site_id, h.channel) != here]
         sites = len({h.site_id for h in others} - {manifest.site_id})
@@ -425,15 +432,19 @@ class Hosting:
         return found[:_HOLDERS_SHOWN]
 
     async def status(self, site_id: str, channel: str = PRODUCTION) -> dict[str, Any]:
-        """Head, channels, holders with their receipts, whether held here. NotFound."""
+        """Head, channels, holders with their receipts, whether held here, how many copies are asked for, wanted, and
+        present. NotFound."""
         head = await trio.to_thread.run_sync(self.records.head, site_id, channel)
         if head is None:
             raise NotFound(f"No site {site_id} with channel {channel} is known here")
         receipts = await trio.to_thread.run_sync(self._receipts, head.root)
+        held = self.holdings.holds(head.cid)
+        wanted, present = await trio.to_thread.run_sync(self.shares.copies, head, held)
         return {
             **describe_head(head),
             "urls": self.urls(head),
-            "held_here": self.holdings.holds(head.cid),
+            "held_here": held,
+            "copies": {"asked": head.replicas, "wanted": wanted, "present": present},
             "holders": [
                 {
                     "peer_id": peer_id_of(r.key),

@@ -123,11 +123,10 @@ class Leaving:
     def _questions(self) -> list[tuple[bytes, bytes]]:
         """(node, root), each node about each root once in a leave, and now and then about any. Blocking."""
         live, now = self._shares.live(), self.clock()
-        enough = self._shares.enough(live)
         found: list[tuple[bytes, bytes]] = []
         again = {key for key, at in self._answered.items() if now - at >= _ASK_AGAIN}
         for head in self._held():
-            given = self._given.get(head.root, set())
+            given, enough = self._given.get(head.root, set()), self._shares.enough(head, live)
             holders = self._shares.holders(head, live)
             for key in holders:
                 if key in again and key in given:

@@ -1,9 +1,9 @@
 """Which sites this node should hold, and which it may let go: its share of the network's.
 
-The R nodes that come first for a site (placement.py) hold it, and the node that took the deploy. Who comes
-after them steps in, one after the other, when for a while fewer than R live nodes hold it; nobody lets go
-before R others do. What counts as holding is a signed receipt that spot checks have not refuted; who lets go
-asks those it relies on once more (copies.py).
+The R nodes that come first for a site (placement.py) hold it, and the node that took the deploy; R is in the
+site's record, so that all read the same. Who comes after them steps in, one after the other, when for a while
+fewer than R live nodes hold it; nobody lets go before R others do. What counts as holding is a signed receipt that
+spot checks have not refuted; who lets go asks those it relies on once more (copies.py).
 """
 
 from __future__ import annotations
@@ -73,9 +73,20 @@ class Shares:
             if key in live and key != self.key and not self.refuted(key, head.root)
         ]
 
-    def enough(self, live: Collection[bytes]) -> int:
+    def replicas(self, head: SiteHead) -> int:
+        """How many nodes should hold a version, 0: every one. What a record asks for is bounded here: any node may
+        have taken it, and granted its owner whatever it likes."""
+        hosting = self.config.hosting
+        return hosting.replicas if head.replicas is None else min(head.replicas, hosting.replicas_max)
+
+    def enough(self, head: SiteHead, live: Collection[bytes]) -> int:
         """How many others should hold a version: as many as are there, where they are few."""
-        return min(self.config.hosting.replicas or len(live), len(set(live) - {self.key}))
+        return min(self.replicas(head) or len(live), len(set(live) - {self.key}))
+
+    def copies(self, head: SiteHead, held: bool) -> tuple[int, int]:
+        """(nodes that should hold a version, live nodes that do); `held`: whether this one does. Blocking."""
+        live = self.live()
+        return self.replicas(head) or len(live), self.others(head, live) + held
 
     def wants(self, head: SiteHead, live: Collection[bytes] | None = None) -> bool:
         """Whether this node should have a copy of that version now. Blocking."""
@@ -88,15 +99,15 @@ class Shares:
         return self.records.sponsor(head.cid) == self.key  # last: it has to be looked up for each
 
     def _share(self, head: SiteHead, live: Collection[bytes]) -> bool:
-        hosting = self.config.hosting
+        hosting, replicas = self.config.hosting, self.replicas(head)
         place = rank(head.site_id, live, self.key)
-        if hosting.replicas == 0 or place < hosting.replicas:
+        if hosting.replicas == 0 or place < replicas:
             return True
-        if self.others(head, live) >= hosting.replicas:
+        if self.others(head, live) >= replicas:
             self._short.pop(head.cid, None)
             return False
         since = self._mark(self._short, head.cid)
-        return self._clock() - since >= (place - hosting.replicas + 1) * _STEP * hosting.check_every
+        return self._clock() - since >= (place - replicas + 1) * _STEP * hosting.check_every
 
     def may_let_go(self, head: SiteHead, live: Collection[bytes]) -> bool:
         """Whether a copy that is not wanted any more has been spare for long enough. Blocking.
@@ -114,7 +125,7 @@ class Shares:
         self, head: SiteHead, live: Collection[bytes], counted: Collection[bytes] | None = None
     ) -> bool:
         """Whether as many others of `counted` (all that live) hold a version as should. Blocking."""
-        enough = self.enough(live)
+        enough = self.enough(head, live)
         return enough >= 1 and self.others(head, live if counted is None else counted) >= enough
 
     def relied_on(self, head: SiteHead, live: Collection[bytes]) -> Collection[bytes]:

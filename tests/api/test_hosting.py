@@ -155,6 +155,44 @@ async def test_a_session_for_one_site_publishes_no_other(
     assert answer.json()["type"] == "urn:decentraspace:problem:out-of-scope"
 
 
+async def test_the_tier_limits_copies(make_node: Callable[..., SmallNode]) -> None:
+    node = make_node(limits={"free_replicas": 2, "paid_replicas": 7}, hosting={"replicas_max": 6})
+    async with node.serving() as client:
+        person = await Person(node).log_in(client)
+        root, data = block(b"site")
+        await upload(client, person, (root, data))
+
+        async def most() -> int:
+            tier = (await client.get("/auth/tier/", headers=person.headers)).json()
+            return int(tier["limits"]["replicas"])
+
+        async def copies() -> dict[str, int | None]:
+            status = await client.get(f"/hosting/status/?site={person.site_id()}")
+            found: dict[str, int | None] = status.json()["copies"]
+            return found
+
+        assert await most() == 2
+        answer = await deploy(client, person, person.site(root, replicas=3))
+        assert (answer.status_code, answer.json()["limit"]) == (402, 2)
+        first = await deploy(client, person, person.site(root))
+        assert first.status_code == 200
+        assert await copies() == {"asked": None, "wanted": 3, "present": 1}
+
+        prev = cids.parse(first.json()["manifest"])
+        second = await deploy(client, person, person.site(root, seq=2, prev=prev, replicas=2))
+        assert second.status_code == 200
+        assert await copies() == {"asked": 2, "wanted": 2, "present": 1}
+        history = node.records.history(person.site_id())
+        assert [version.replicas for version in history] == [2, None]
+
+        node.sessions.set_tier(person.address, "paid", bytes(20))
+        assert await most() == 7
+        prev = cids.parse(second.json()["manifest"])
+        third = await deploy(client, person, person.site(root, seq=3, prev=prev, replicas=7))
+        assert third.status_code == 200
+        assert await copies() == {"asked": 7, "wanted": 6, "present": 1}
+
+
 async def test_the_tier_limits_sites(client: httpx.AsyncClient, person: Person) -> None:
     root, data = block(b"site")
     await upload(client, person, (root, data))

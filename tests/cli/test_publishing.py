@@ -121,6 +121,37 @@ def test_deploy_status_rollback(run: Run, logged_in: ServedNode, site: Path) -> 
     assert "my-site" in run("sites").out
 
 
+def test_how_many_nodes_hold_a_site_is_what_the_tier_gives(
+    run: Run, logged_in: ServedNode, site: Path
+) -> None:
+    def asked() -> int | None:
+        copies = run("status", "my-site", "--json").json["copies"]
+        return None if copies["asked"] is None else int(copies["asked"])
+
+    assert run("deploy", site, "--json").json["seq"] == 1
+    assert asked() == 3
+    assert "Copies 3 of each site" in run("tier").out
+    assert "1 are there, 3 should be" in run("status", "my-site").out
+    assert run("deploy", site, "--replicas", 2, "--json").json["seq"] == 2, "another number is a new version"
+    assert asked() == 2
+    assert run("deploy", site, "--replicas", 2, "--json").json["changed"] is False
+    refused = run("deploy", site, "--replicas", 4)
+    assert (refused.code, "has 3 node(s) hold a site" in words(refused)) == (2, True)
+    assert run("deploy", site, "--json").json["seq"] == 3
+    assert asked() == 3
+    owner = logged_in.node.records.all_heads()[0].owner
+    logged_in.node.sessions.set_tier(owner, "paid", bytes(20))
+    assert run("deploy", site, "--json").json["seq"] == 4, "the tier gives more by now"
+    assert asked() == 5
+    assert run("deploy", site, "--json").json["changed"] is False
+    (site / "index.html").write_text("<h1>two</h1>")
+    assert run("deploy", site, "--json").json["seq"] == 5
+    logged_in.node.sessions.set_tier(owner, "free", bytes(20))
+    assert run("deploy", site, "--json").json["changed"] is False
+    assert run("rollback", "my-site", "--json").json["seq"] == 6
+    assert asked() == 3, "what the tier gives now"
+
+
 def test_previews_stand_beside_production(run: Run, logged_in: ServedNode, site: Path) -> None:
     assert run("deploy", site, "--site", "blog", "--json").code == 0
     preview = run("deploy", site, "--site", "blog", "--preview", "pr-7", "--json").json

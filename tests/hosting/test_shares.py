@@ -93,6 +93,48 @@ def test_with_no_number_everybody_does(world: World) -> None:
     assert all(world.shares(node).wants(world.head) for node in world.nodes)
 
 
+@pytest.mark.parametrize("asked", [1, 2, 3, 5, 6, 7, 1000])
+def test_the_record_says_how_many_hold_it(world: World, asked: int) -> None:
+    """As far as each node heeds that: here six at most."""
+    world.config = replace(world.config, hosting=replace(world.config.hosting, replicas_max=6))
+    head, copies = world.head._replace(replicas=asked), min(asked, 6)
+    wanting = {node.public for node in world.nodes if world.shares(node).wants(head)}
+    assert wanting == {node.public for node in world.by_rank[:copies]} | {world.nodes[0].public}
+    last = world.shares(world.nodes[0])
+    live = last.live()
+    assert last.enough(head, live) == copies
+    for number, node in enumerate(world.others[:copies]):
+        assert not last.enough_others(head, live)
+        assert last.copies(head, held=True) == (copies, number + 1)
+        world.hold(node)
+    assert last.enough_others(head, live)
+    assert last.copies(head, held=False) == (copies, copies)
+
+
+def test_one_that_holds_all_does_so_whatever_records_ask_for(world: World) -> None:
+    world.config = replace(world.config, hosting=replace(world.config.hosting, replicas=0))
+    head = world.head._replace(replicas=1)
+    shares = world.shares(world.nodes[3])
+    assert shares.wants(head)
+    assert shares.enough(head, shares.live()) == 1, "and when it leaves, one other is enough"
+
+
+@pytest.mark.parametrize("asked", [1, 5])
+def test_the_next_in_line_step_in_when_fewer_hold_it_than_the_record_asks_for(
+    world: World, asked: int
+) -> None:
+    head = world.head._replace(replicas=asked)
+    for node in world.by_rank[: asked - 1]:
+        world.hold(node)
+    first = world.shares(world.by_rank[asked])
+    steps = []
+    for world.time in range(0, 60, 10):
+        steps.append(first.wants(head))
+    assert steps == [False, False, True, True, True, True]
+    world.hold(world.by_rank[asked - 1])
+    assert not first.wants(head)
+
+
 def test_a_site_that_is_too_large_here_is_not_wanted(world: World) -> None:
     shares = world.shares(world.nodes[0])
     assert not shares.wants(world.head._replace(size=world.config.hosting.max_site_bytes + 1))

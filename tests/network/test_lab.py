@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from decentraspace.placement import ranked
 from tests.network.lab import check, plan
 from tests.network.lab.nodes import Failed, LabNode, until
-from tests.network.lab.owner import Owner
+from tests.network.lab.owner import Owner, Site
 from tests.network.lab.scenario import REPLICAS, Laboratory
 from tests.network.lab.tunnels import Namespace, NoNamespaces, Switch, Weather
 from tests.support import ROOT, require_real
@@ -82,6 +83,39 @@ def test_it_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(Failed, match="ended by itself"):
             check.all_is_well(lab.nodes, owner.sites, 2, 1.0)
         first._process = None
+
+
+@pytest.mark.slow
+def test_as_many_hold_a_site_as_its_record_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who took it. Nodes that came late, when others had stepped in for them, have their share in the end."""
+    monkeypatch.setenv("DECENTRASPACE_HOME", str(tmp_path))
+    with Laboratory(tmp_path / "lab", 6, 1, replicas=2, loopback=True) as lab:
+        for node in lab.nodes:
+            node.configure([lab.nodes[0].address], limits={"free_replicas": 4}, hosting={"replicas_max": 4})
+            node.start()
+        for node in lab.nodes:
+            node.wait()
+        owner = Owner(random.Random(1))
+        sites = [owner.new_site(replicas) for replicas in (1, 4, None)]
+        for site, node in zip(sites, lab.nodes, strict=False):
+            assert owner.deploy(site, node) == "acknowledged"
+        assert owner.deploy(owner.new_site(5), lab.nodes[0]) == "payment-required"
+        check.all_is_well(lab.nodes, owner.sites, 2, 60.0)
+        keys = {node.key.public: node.key.peer_id for node in lab.nodes}
+        for site, taker, copies in zip(sites, lab.nodes, (1, 4, 2), strict=False):
+            expected = {keys[key] for key in ranked(site.id, keys)[:copies]} | {taker.key.peer_id}
+
+            def as_expected(site: Site = site, expected: set[str] = expected, copies: int = copies) -> bool:
+                found = [node.site_status(site.id) for node in lab.nodes]
+                return all(
+                    status is not None
+                    and {holder["peer_id"] for holder in status["holders"]} == expected
+                    and status["copies"]
+                    == {"asked": site.replicas, "wanted": copies, "present": len(expected)}
+                    for status in found
+                )
+
+            until(as_expected, 60.0, f"not {expected} hold {site.label}: {lab.nodes[0].site_status(site.id)}")
 
 
 @pytest.mark.slow

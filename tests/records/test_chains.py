@@ -27,7 +27,7 @@ def version_of(cid: bytes, seq: int, prev: bytes | None, by: bytes, issued_at: i
 
 def insert_version(db: sqlite3.Connection, version: Version) -> None:
     db.execute(
-        "INSERT INTO versions VALUES (?, ?, 'production', 'l', ?, ?, ?, ?, ?, ?, 1, 0, 0, NULL, ?, 0, 0, NULL)",
+        "INSERT INTO versions VALUES (?, ?, 'production', 'l', ?, ?, ?, ?, ?, ?, 1, 0, 0, NULL, ?, 0, 0, NULL, NULL)",
         (version.cid, SITE, OWNER, version.seq, b"root", version.prev, version.key, version.issued_at, OWNER),
     )
 

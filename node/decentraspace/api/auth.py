@@ -145,6 +145,7 @@ class Limits:
     bytes: int = attr("Bytes of all sites, and likewise of uploads.")
     upload_bytes: int = attr("Bytes of one upload.")
     upload_files: int = attr("Files of one upload.")
+    replicas: int = attr("Nodes that hold a site, which its record may ask for.")
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ def _tier(call: Call, owner: bytes) -> TierAnswer:
             limits.paid_bytes if tier == "paid" else limits.free_bytes,
             node.config.api.max_upload,
             node.config.api.max_upload_files,
+            limits.paid_replicas if tier == "paid" else limits.free_replicas,
         ),
         Amounts(len({h.site_id for h in heads}), sum(h.size for h in heads)),
         node.is_admin(owner),

@@ -180,6 +180,15 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Copies:
+    asked: int | None = attr("Nodes that should hold it, as its record says; null where it says nothing.")
+    wanted: int = attr("The same, up to what this node heeds, or what it takes for those that say nothing.")
+    present: int = attr(
+        "Live nodes that hold a full copy, as far as this node knows; who took the deploy, too."
+    )
+
+
+@dataclass(frozen=True)
 class Usage:
     requests: int = attr("Requests answered.")
     bytes: int = attr("Bytes of their bodies.")
@@ -217,6 +226,7 @@ class SiteAnswer(SiteBrief):
         "Seconds for which this node has held the current version's content, as its receipt says; null when "
         "it does not. How often visitors were answered it does not say."
     )
+    copies: Copies = attr("How many nodes should hold it, and do.")
     holders: list[Holder] = attr("Nodes known to hold a full copy.")
     channels: list[str] = attr("Channels of the site.")
     usage: Usage = attr("What this node's gateway has served of the site, all channels, since its set-up.")
@@ -281,6 +291,7 @@ def _answer(call: Call, query: StatusQuery, found: dict[str, Any]) -> SiteAnswer
         blocked=_blocked(call, node.records.head(site, query.channel)),
         held_here=found["held_here"],
         uptime=_uptime(call, found, holders),
+        copies=Copies(**found["copies"]),
         holders=holders,
         channels=found["channels"],
         usage=Usage(*node.usage.totals(site)),

@@ -48,6 +48,11 @@ _NAME_LIFE = 365 * 86400  # seconds that the record of a site's IPNS name is val
 @click.option(
     "--include-secrets", is_flag=True, help="Publish keys and passwords, too. Everybody can read them."
 )
+@click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    help="How many nodes should hold it (default: as many as your tier gives).",
+)
 @click.option("--force", is_flag=True, help="Publish a new version even if nothing has changed.")
 @json_option
 def deploy(
@@ -57,6 +62,7 @@ def deploy(
     node: str | None,
     include_hidden: bool,
     include_secrets: bool,
+    replicas: int | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -88,18 +94,32 @@ def deploy(
         note(f"warning: {warning}.", as_json)
     began = time.monotonic()
     with client.Api(node or saved.node, saved) as api:
-        request_most = check_room(api, saved, label, look)
+        tier = api.get("/auth/tier/")
+        check_room(api, saved, label, look, tier)
+        copies = wanted_copies(tier, replicas)
         try:
             with progress("Deploying", look.bytes, as_json) as advance:
-                done = transfer(api, folder, advance, hidden=include_hidden, request_most=request_most)
+                done = transfer(
+                    api,
+                    folder,
+                    advance,
+                    hidden=include_hidden,
+                    request_most=int(tier["limits"]["upload_bytes"]),
+                )
         except KeyboardInterrupt:
             interrupted()
         head = current(api, saved, label, channel, versions=1)
         changed = True
-        if head is not None and same(head, done.root.cid) and not force and not name_is_due(head, saved):
+        if (
+            head is not None
+            and same(head, done.root.cid)
+            and not force
+            and not name_is_due(head, saved)
+            and not copies_are_due(head, copies, asked=replicas is not None)
+        ):
             changed, answer = False, unchanged(head)
         else:
-            answer = publish(api, saved, done.root, label, channel, folder, head, include_hidden)
+            answer = publish(api, saved, done.root, label, channel, folder, head, include_hidden, copies)
             for said in answer.get("warnings", []):
                 if said not in warnings:  # by a node whose rules differ from ours
                     warnings.append(said)
@@ -162,14 +182,13 @@ def interrupted() -> NoReturn:
     sys.exit(EXIT_INTERRUPTED)
 
 
-def check_room(api: Api, saved: Saved, label: str, look: Survey) -> int:
-    """PaymentRequired for what the node would refuse after the upload; bytes it takes in one request.
+def check_room(api: Api, saved: Saved, label: str, look: Survey, tier: dict[str, Any]) -> None:
+    """PaymentRequired for what the node would refuse after the upload.
 
     Only what is certain is refused here: the node counts again.
     """
     from decentraspace.records.schema import site_id
 
-    tier = api.get("/auth/tier/")
     limits, used = tier["limits"], tier["used"]
     if used["sites"] >= limits["sites"] or used["bytes"] + look.bytes > limits["bytes"]:
         others = [s for s in all_sites(api) if s["site"] != site_id(saved.address, label)]
@@ -189,7 +208,29 @@ def check_room(api: Api, saved: Saved, label: str, look: Survey) -> int:
                 f"with this deploy it would be {size_of(total)}.",
                 hint="Make the site smaller, or ask the operator for the paid tier.",
             )
-    return int(limits["upload_bytes"])
+
+
+def wanted_copies(tier: dict[str, Any], asked: int | None = None) -> int | None:
+    """How many nodes should hold a site: `asked`, or what the tier gives. None at an older node, which knows no such
+    thing. PaymentRequired beyond the tier."""
+    most: int | None = tier["limits"].get("replicas")
+    if asked is None or most is None:
+        return most
+    if asked > most:
+        raise PaymentRequired(
+            f"The {tier['tier']} tier of this node has {most} node(s) hold a site.",
+            hint=f"Deploy with --replicas {most}, or ask the operator for the paid tier.",
+        )
+    return asked
+
+
+def copies_are_due(head: dict[str, Any], copies: int | None, *, asked: bool) -> bool:
+    """Whether another number of copies wants a new version, though nothing else does: one that was named, or a tier
+    that gives more than when the site was deployed."""
+    if copies is None or "copies" not in head:
+        return False
+    now = head["copies"]["asked"]
+    return bool(now != copies if asked else (now or 0) < copies)
 
 
 def all_sites(api: Api) -> list[dict[str, Any]]:
@@ -248,6 +289,7 @@ def publish(
     folder: Path,
     head: dict[str, Any] | None,
     hidden: bool,
+    replicas: int | None,
 ) -> Any:
     """Sign the version after `head` and have it taken; uploads again what was collected meanwhile."""
     from decentraspace.cli.client import ApiProblem
@@ -263,6 +305,7 @@ def publish(
             size=root.tsize,
             has_headers=(folder / "_headers").is_file(),
             has_redirects=(folder / "_redirects").is_file(),
+            replicas=replicas,
         )
         try:
             return api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()})
@@ -305,6 +348,7 @@ def sign_next(
     size: int,
     has_headers: bool,
     has_redirects: bool,
+    replicas: int | None = None,
 ) -> bytes:
     """The record of the version after `head`."""
     from decentraspace.content import cid as cids
@@ -325,6 +369,7 @@ def sign_next(
         has_redirects=has_redirects,
         controllers=(),
         created=int(time.time()),
+        replicas=replicas,
     )
     key = saved.name_key(manifest.site_id) if channel == PRODUCTION else None
     if key is not None:

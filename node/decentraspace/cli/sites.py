@@ -97,7 +97,7 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         *_name_lines(found.get("ipns")),
         *([blocked_here(found)] if found.get("blocked") else []),
         "",
-        f"Held whole by {len(found['holders'])} node(s):",
+        f"Held whole by {len(found['holders'])} node(s){_copies(found.get('copies'))}:",
         *(
             f"  {h['peer_id']}  since {h['created']}"
             + (f"  checked {h['checked']}" if h.get("checked") else "")
@@ -115,6 +115,11 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
         *_signers(found["history"][:20], session),
     ]
     emit(found, "\n".join(lines), as_json)
+
+
+def _copies(copies: dict[str, int] | None) -> str:
+    """How many of those are there, of how many; an older node does not say."""
+    return f"; {copies['present']} are there, {copies['wanted']} should be" if copies else ""
 
 
 def blocked_here(site: dict[str, Any]) -> str:
@@ -189,7 +194,7 @@ def publish(
 ) -> dict[str, Any]:
     """Have a channel whose newest version is `head`, if it has one, show what `old` showed."""
     from decentraspace.cli.client import ApiProblem
-    from decentraspace.cli.deploy import sign_next
+    from decentraspace.cli.deploy import sign_next, wanted_copies
     from decentraspace.content import cid as cids
 
     record = sign_next(
@@ -201,6 +206,7 @@ def publish(
         size=old["size"],
         has_headers=old["has_headers"],
         has_redirects=old["has_redirects"],
+        replicas=wanted_copies(api.get("/auth/tier/")),
     )
     try:
         return dict(api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()}))

@@ -45,5 +45,6 @@ def describe(found: dict[str, Any]) -> str:
             f"{found['owner']} is in the {found['tier']} tier{', suspended' if found.get('suspended') else ''}.",
             f"  Sites  {used['sites']} of {limits['sites']}",
             f"  Bytes  {size_of(used['bytes'])} of {size_of(limits['bytes'])}",
+            *([f"  Copies {limits['replicas']} of each site"] if "replicas" in limits else []),
         ]
     )

@@ -24,7 +24,7 @@ FLAG_HEADERS, FLAG_REDIRECTS = 1, 2
 class SiteHead(NamedTuple):
     """A version of a site. `owner`: who owns the site now; `refused`: why it does not count, None if it does; `key`:
     who signed it; `founder`: whose wallet the site's id is made of, and every manifest names; `wallet`: who
-    delegated to `key`."""
+    delegated to `key`; `replicas`: how many nodes should hold it, as the record says, None if it says nothing."""
 
     site_id: str
     channel: str
@@ -41,6 +41,7 @@ class SiteHead(NamedTuple):
     key: bytes = b""
     founder: bytes = b""
     wallet: bytes = b""
+    replicas: int | None = None
 
     @property
     def host_label(self) -> str:
@@ -67,7 +68,7 @@ _OWNER = (
 )
 _COLUMNS = (
     f"versions.site, versions.channel, label, {_OWNER}, seq, root, versions.cid, prev, created, size, flags, "
-    "refused, key, versions.owner, wallet"
+    "refused, key, versions.owner, wallet, replicas"
 )
 
 _MOST_HOLDERS = 1000  # of one root that are looked at; strangers can sign receipts for anything

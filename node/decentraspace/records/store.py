@@ -82,6 +82,7 @@ def _as_head(record: VerifiedRecord, body: SiteManifest) -> SiteHead:
     return SiteHead(
         body.site_id, body.channel, body.label, body.owner, body.seq, body.root, record.cid, body.prev,
         body.created, body.size, flags, None, record.key, body.owner, record.owner,
+        body.replicas,
     )  # fmt: skip
 
 
@@ -263,11 +264,11 @@ class RecordStore(Questions):
             head = _as_head(record, body)
             foreign = envelope.sponsor if record.owner != body.owner else None
             db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, ?)",
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, 0, ?, ?)",
                 (
                     record.cid, head.site_id, body.channel, body.label, body.owner, body.seq, body.root,
                     body.prev, record.key, record.issued_at, body.created, body.size, head.flags,
-                    record.owner, envelope.at, foreign,
+                    record.owner, envelope.at, foreign, body.replicas,
                 ),
             )  # fmt: skip
             version = Version(

@@ -86,4 +86,6 @@ def _ownership(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership)
+_REPLICAS = "ALTER TABLE versions ADD COLUMN replicas INTEGER"
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership, _REPLICAS)

@@ -36,7 +36,7 @@ def _wrong(nodes: list[LabNode], sites: list[Site], replicas: int) -> str:
         if apart := sets[node] ^ sets[nodes[0]]:
             return f"{node} and {nodes[0]} differ in {len(apart)} of {len(sets[node])} records"
     for site in sites:
-        if site.versions and (wrong := _site_wrong(nodes, site, replicas)):
+        if site.versions and (wrong := _site_wrong(nodes, site, site.replicas or replicas)):
             return f"{site.label} ({site.id}): {wrong}"
     return ""
 

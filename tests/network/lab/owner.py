@@ -48,6 +48,7 @@ class Site:
     label: str
     id: str
     versions: list[Version] = field(default_factory=list)
+    replicas: int | None = None  # what its versions ask for
 
     @property
     def newest(self) -> Version | None:
@@ -93,9 +94,9 @@ class Owner:
             answer: dict[str, Any] = api.post("/node/leave/", {})
             return answer
 
-    def new_site(self) -> Site:
+    def new_site(self, replicas: int | None = None) -> Site:
         label = f"site{len(self.sites)}"
-        self.sites.append(Site(label, site_id(self._saved.address, label)))
+        self.sites.append(Site(label, site_id(self._saved.address, label), replicas=replicas))
         return self.sites[-1]
 
     def deploy(self, site: Site, node: LabNode, *, back: bool = False) -> str:
@@ -164,5 +165,6 @@ class Owner:
             size=size,
             has_headers=False,
             has_redirects=False,
+            replicas=site.replicas,
         )
         return Version((newest.seq if newest else 0) + 1, root, size, files, blocks, record)
