@@ -272,13 +272,19 @@ class BillingConfig:
     requests_price: int = _setting(100_000, "Credits for a million requests answered.", 0, 10**12)
     builds_price: int = _setting(5_000, "Credits for a minute of building a site.", 0, 10**12)
     site_monthly_cap: int = _setting(
-        5_000_000, "Credits that a site may cost in a calendar month, until its owner sets another cap.", 0, MOST
+        5_000_000,
+        "Credits that a site may cost in a calendar month, until its owner sets another cap.",
+        0,
+        MOST,
     )
     site_monthly_cap_most: int = _setting(
         1_000_000_000, "The highest monthly cap that an owner may set for a site, in credits.", 0, MOST
     )
     exposure: int = _setting(
-        10_000_000, "Credits that an owner may owe this node before a settlement; then services pause.", 0, MOST
+        10_000_000,
+        "Credits that an owner may owe this node before a settlement; then services pause.",
+        0,
+        MOST,
     )
     paid_least: int = _setting(
         1_000_000,
