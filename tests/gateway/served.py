@@ -1,4 +1,4 @@
-"""A node's hosting with the gateway it really starts: Granian workers beside it, on a loopback port.
+"""A node's hosting with the gateway it really starts: its workers beside it, on a loopback port.
 
 `Served` runs its trio loop in a thread, so that one gateway answers many tests; `Wire` speaks HTTP byte by
 byte, for what no client library would send.
@@ -297,7 +297,7 @@ class Served:
         return self.get(f"127.0.0.1:{self.port}", f"/ipfs/{cids.to_text(root)}{path}", method, **headers)
 
     def workers(self) -> set[int]:
-        """Process ids of the Granian workers: children of the gateway, which is a child of this process."""
+        """Process ids of the workers: children of the gateway, which is a child of this process."""
         return {pid for main in self.mains() for pid in children(main)}
 
     def mains(self) -> set[int]:

@@ -239,7 +239,7 @@ def test_idle_clients_keep_nobody_out(served: Served, site: Owner) -> None:
 
 
 def test_clients_that_leave_are_forgotten(served: Served, site: Owner) -> None:
-    """Connections and pipes are closed when a download is given up."""
+    """Connections are closed when a download is given up."""
     (worker,) = served.workers()
     files = Path(f"/proc/{worker}/fd")
     site.get("/large.bin")

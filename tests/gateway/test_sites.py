@@ -9,7 +9,7 @@ import pytest
 from decentraspace.content import cid as cids
 from decentraspace.content import dagpb, unixfs
 from decentraspace.content.dagpb import Link
-from tests.gateway.served import Owner, Served, until
+from tests.gateway.served import Answer, Owner, Served, until
 
 TEXT = b"<!doctype html><p>" + b"hello " * 100
 MUTABLE = "public, max-age=0, must-revalidate"
@@ -380,9 +380,12 @@ def test_paused_and_blocked_sites(served: Served) -> None:
     entry = index.get(label)
     assert entry is not None
     for flag, status in ((siteindex.FLAG_PAUSED, 402), (siteindex.FLAG_BLOCKED, 451), (0, 200)):
-        index.put(label, entry._replace(flags=flag))
-        answer = site.get("/")
-        assert answer.status == status
+
+        def shown(flag: int = flag) -> Answer:
+            index.put(label, entry._replace(flags=flag))  # again: the node, looking after its sites, lifts it
+            return site.get("/")
+
+        answer = until(lambda shown=shown, status=status: (found := shown()).status == status and found)
         assert (b"flagged" in answer.body) == (status == 200)
 
 

@@ -12,7 +12,7 @@ READERS = 3
 
 
 def files(version: int) -> dict[str, bytes]:
-    """Every byte of every file tells the version; one is compressed, one goes through a pipe."""
+    """Every byte of every file tells the version; one is compressed, one is sent as it is taken."""
     mark = f"{version:04}".encode()
     return {
         "index.html": mark * 2_000,

@@ -10,6 +10,7 @@ from decentraspace.content.reader import Resolved
 from decentraspace.errors import BadInput, Blocked, DecentraSpaceError, NotFound, Unavailable
 from decentraspace.gateway import formats, native, negotiate, tarball, trustless
 from decentraspace.gateway.formats import Request
+from decentraspace.gateway.http import Exchange
 from decentraspace.gateway.names import Names
 from decentraspace.gateway.page import CORS, NOSNIFF, Page, site_mode
 from decentraspace.gateway.request import Target, refusal
@@ -23,7 +24,9 @@ class Answers:
     def __init__(self, supply: Supply, names: Names, sender: Sender) -> None:
         self._supply, self._names, self._sender = supply, names, sender
 
-    async def give(self, target: Target, request: Request, headers: Any, protocol: Any, method: str) -> bool:
+    async def give(
+        self, target: Target, request: Request, headers: Any, protocol: Exchange, method: str
+    ) -> bool:
         """Answer in the form that is asked for; False where that is what an ordinary answer is in."""
         found, block = await self._find(target, request)
         if request.form not in (formats.RAW, formats.CAR, formats.TAR):
@@ -61,7 +64,7 @@ class Answers:
         return True
 
     async def document(
-        self, target: Target, request: Request, page: Page, headers: Any, protocol: Any, method: str
+        self, target: Target, request: Request, page: Page, headers: Any, protocol: Exchange, method: str
     ) -> None:
         """The answer that `page` stands for, which is no UnixFS."""
         block = await self._supply.patiently(target.root, lambda: self._supply.verified(page.native))
@@ -75,7 +78,7 @@ class Answers:
         block: bytes,
         trail: tuple[bytes, ...],
         headers: Any,
-        protocol: Any,
+        protocol: Exchange,
         method: str,
     ) -> None:
         # In a thread: a preview takes a while.
@@ -85,7 +88,9 @@ class Answers:
         asked = headers.get("range") if method == "GET" else None
         await self._sender.answer(target, page, asked, headers, protocol, method)
 
-    async def record(self, name: str, request: Request, headers: Any, protocol: Any, method: str) -> None:
+    async def record(
+        self, name: str, request: Request, headers: Any, protocol: Exchange, method: str
+    ) -> None:
         """The signed record of a key's name, for clients that verify it."""
         record = await self._names.record(name)
         etag = f'"{cids.to_text(cids.make(cids.RAW, record.encoded))}"'

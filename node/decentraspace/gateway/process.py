@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -20,6 +17,7 @@ from decentraspace import heap, ports
 from decentraspace.config import Config
 from decentraspace.errors import ConfigError
 from decentraspace.gateway.control import ControlServer
+from decentraspace.gateway.workers import LISTEN_VARIABLE
 from decentraspace.names.service import patience
 
 if TYPE_CHECKING:
@@ -27,26 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _START_DEADLINE = 60.0  # seconds
 _STOP_DEADLINE = 5.0
 _RESTART_FIRST, _RESTART_MOST = 0.5, 30.0
 _LOOK, _HANGS_AFTER = 1.0, 10.0  # seconds between looks at the workers' beats; without one, a worker hangs
-_CONNECTIONS_MOST = 16_384
-_HEADERS_MOST = 64 * 1024  # bytes of headers; what is longer by more than what arrives at once gets a 431
-_HEADERS_WITHIN = 15.0  # seconds from the first byte of a request to the last of its headers
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, even by SIGKILL (Linux prctl(2)).
-
-    Only for a parent that starts it from its main thread: the kernel counts the thread, not the process.
-    """
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the call
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def serve_gateway_and_control(
@@ -104,9 +86,7 @@ async def serve_gateway(
         **os.environ,
         **heap.ENVIRONMENT,
         "DECENTRASPACE_GATEWAY_SETTINGS": json.dumps(settings),
-        "DECENTRASPACE_GATEWAY_LISTEN": json.dumps(
-            [gateway.host, gateway.port, gateway.workers or os.cpu_count()]
-        ),
+        LISTEN_VARIABLE: json.dumps([gateway.host, gateway.port, gateway.workers or os.cpu_count()]),
     }
     delay, started = _RESTART_FIRST, False
     while True:
@@ -201,48 +181,3 @@ async def _answers(process: trio.Process, host: str, port: int) -> bool:
             except (OSError, trio.BrokenResourceError):
                 await trio.sleep(0.02)
     return False
-
-
-def _end_with_input() -> None:
-    """The node holds the other end of standard input; when it is gone, however, so is this process."""
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def main() -> Any:
-    """The child: Granian with its workers."""
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.http import HTTP1Settings
-    from granian.log import LogLevels
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = hard if hard != resource.RLIM_INFINITY else max(soft, 65536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    host, port, workers = json.loads(os.environ["DECENTRASPACE_GATEWAY_LISTEN"])
-    return Granian(
-        "decentraspace.gateway.worker:create",
-        factory=True,
-        address=host,
-        port=port,
-        workers=workers,
-        interface=Interfaces.RSGI,
-        loop=Loops.uvloop,
-        # HTTP/2 is for the server in front, which speaks TLS. With both, a client that says nothing would be
-        # waited for without end, to see which it means.
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=int(_HEADERS_WITHIN * 1000), max_buffer_size=_HEADERS_MOST
-        ),
-        websockets=False,
-        backlog=4096,
-        # Connections at once of one worker, idle ones included: few would let anybody keep all others out.
-        # A large body takes up to three files more.
-        backpressure=max(64, min(_CONNECTIONS_MOST, files // 4 - 64)),
-        log_level=LogLevels.warning,
-        respawn_failed_workers=True,
-        respawn_interval=0.5,
-        workers_kill_timeout=3,
-    ).serve()

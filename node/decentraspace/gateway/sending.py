@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from decentraspace.content import reader
 from decentraspace.errors import Blocked, DecentraSpaceError, Unavailable
 from decentraspace.gateway import negotiate
+from decentraspace.gateway.http import ClientGone, Exchange
 from decentraspace.gateway.page import NOSNIFF, Headers, Page
-from decentraspace.gateway.pipe import ClientGone, PipeBody
 from decentraspace.gateway.request import Target, refusal
 from decentraspace.gateway.supply import Supply
 from decentraspace.gateway.usage import UsageCounter
 
-_AT_ONCE = 1024 * 1024  # bytes of a body that is sent from memory; what is larger goes through a pipe
+_AT_ONCE = 1024 * 1024  # bytes of a body that is sent from memory; what is larger is read as it is taken
 _OF_THE_BODY = frozenset({"content-type", "content-encoding", "content-disposition", "accept-ranges"})
 
 
 class Sender:
-    """`pipes`: a folder for pipes of this worker."""
+    """One per worker."""
 
-    def __init__(self, supply: Supply, usage: UsageCounter, pipes: Path) -> None:
-        self._supply, self._usage, self._pipes = supply, usage, pipes
+    def __init__(self, supply: Supply, usage: UsageCounter) -> None:
+        self._supply, self._usage = supply, usage
 
     async def answer(
-        self, target: Target, page: Page, asked: str | None, headers: Any, protocol: Any, method: str
+        self, target: Target, page: Page, asked: str | None, headers: Any, protocol: Exchange, method: str
     ) -> None:
         """What is due of a page, by the conditions of the request; `asked`: its Range."""
         tag = headers.get("if-none-match")
@@ -44,7 +42,7 @@ class Sender:
         else:
             await self._file(target, page, page.status, 0, page.size, page.headers, protocol)
 
-    def send(self, page: Page, site: str, method: str, protocol: Any) -> None:
+    def send(self, page: Page, site: str, method: str, protocol: Exchange) -> None:
         """All of a page that is in memory, or only its headers."""
         if page.location:
             headers = [*page.headers, ("location", page.location), ("content-length", "0")]
@@ -55,18 +53,20 @@ class Sender:
             protocol.response_empty(page.status, [*page.headers, ("content-length", str(page.size))])
         else:
             self._usage.add(site, page.status, page.size)
-            protocol.response_bytes(page.status, page.headers, page.body)
+            protocol.response_bytes(page.status, page.headers, page.body or b"")
 
-    def not_modified(self, headers: Headers, site: str, protocol: Any) -> None:
+    def not_modified(self, headers: Headers, site: str, protocol: Exchange) -> None:
         self._usage.add(site, 304, 0)
         protocol.response_empty(304, [h for h in headers if h[0] not in _OF_THE_BODY])
 
-    def only_headers(self, headers: Headers, site: str, protocol: Any) -> None:
+    def only_headers(self, headers: Headers, site: str, protocol: Exchange) -> None:
         """Of a body whose length nobody knows before it was made."""
         self._usage.add(site, 200, 0)
         protocol.response_empty(200, headers)
 
-    async def _part(self, target: Target, page: Page, span: tuple[int, int] | bool, protocol: Any) -> None:
+    async def _part(
+        self, target: Target, page: Page, span: tuple[int, int] | bool, protocol: Exchange
+    ) -> None:
         if isinstance(span, bool):
             self._usage.add(target.site, 416, 0)
             headers = [("content-range", f"bytes */{page.size}"), ("content-length", "0"), NOSNIFF]
@@ -81,7 +81,14 @@ class Sender:
             await self._file(target, page, 206, start, end, headers, protocol)
 
     async def _file(
-        self, target: Target, page: Page, status: int, start: int, end: int, headers: Headers, protocol: Any
+        self,
+        target: Target,
+        page: Page,
+        status: int,
+        start: int,
+        end: int,
+        headers: Headers,
+        protocol: Exchange,
     ) -> None:
         """Bytes of a large file, read as they are sent."""
 
@@ -111,45 +118,50 @@ class Sender:
         headers: Headers,
         broken_off: bytes,
         parts: Callable[[int], Iterator[bytes]],
-        protocol: Any,
+        protocol: Exchange,
     ) -> None:
         """`parts(bytes sent)` as fast as the client takes them. What cannot go on is broken off, so that no
         client takes a part for the whole: Content-Length tells, or else `broken_off`."""
         first: list[bytes] = []
-        size = 0
-        body: PipeBody | None = None
-        gone = asyncio.ensure_future(protocol.client_disconnect())
+        size = sent = 0
+        streaming = False
+        gone = protocol.client_disconnect()
+
+        async def send(data: bytes) -> None:
+            nonlocal sent
+            sent += len(data)
+            await protocol.send_bytes(data)
+
         try:
             try:
                 async for piece in self._supply.pieces(target.root, parts, gone):
-                    if body is not None:
-                        await body.write(piece)
+                    if streaming:
+                        await send(piece)
                         continue
                     first.append(piece)
                     size += len(piece)
                     if size > _AT_ONCE:
-                        body = PipeBody()
-                        await body.start(self._pipes, protocol, status, headers)
-                        await body.write(b"".join(first))
+                        protocol.response_stream(status, headers)
+                        streaming = True
+                        await send(b"".join(first))
                         first.clear()
             except DecentraSpaceError as error:
-                if body is None and isinstance(error, Blocked):
+                if not streaming and isinstance(error, Blocked):
                     raise
-                if body is None:
+                if not streaming:
                     if isinstance(error, Unavailable):
                         raise refusal(504, "Not in time", str(error), target.site) from error
                     raise refusal(502, "Content is damaged", str(error), target.site) from error
-                await body.write(broken_off)
-            if body is None:
+                await send(broken_off)
+            if not streaming:
                 self._usage.add(target.site, status, size)
                 protocol.response_bytes(status, headers, b"".join(first))
         except ClientGone:
             pass
         finally:
             gone.cancel()
-            if body is not None:
-                self._usage.add(target.site, status, body.sent)
-                body.close()
+            if streaming:
+                self._usage.add(target.site, status, sent)
 
 
 def _unchanged(if_range: str | None, page: Page) -> bool:

@@ -1,8 +1,8 @@
-"""A gateway worker: an RSGI application that answers from the block store.
+"""A gateway worker: what answers requests, from the block store.
 
 The path of a request: host -> site index (read every time, so a switch of version is atomic) -> prepared
 page in memory (never stale: it is keyed by root) -> answer. Only a miss renders, in a thread, and only a
-missing block asks the node.
+missing block asks the node. What is in memory is answered without a task (`at_once`).
 
     routing    who is asked for           prepared   pages, kept              answers   all other forms
     names      keys and other names       render     how a page is made       sending   on its way, counted
@@ -14,15 +14,15 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import lmdb
 
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import BadInput, Blocked, Unavailable
-from decentraspace.gateway import formats, negotiate, pipe
+from decentraspace.gateway import formats, negotiate
 from decentraspace.gateway.answers import Answers
 from decentraspace.gateway.control import ControlClient, beat
+from decentraspace.gateway.http import ALLOWED, Exchange
 from decentraspace.gateway.links import Known, Links
 from decentraspace.gateway.names import Names
 from decentraspace.gateway.page import CORS, NOSNIFF, Page
@@ -36,11 +36,10 @@ from decentraspace.gateway.supply import Supply
 from decentraspace.gateway.usage import UsageCounter
 
 SETTINGS_VARIABLE = "DECENTRASPACE_GATEWAY_SETTINGS"
-_ALLOWED = "GET, HEAD, OPTIONS"
 
 
 class Gateway:
-    """`__rsgi__` is the application Granian runs."""
+    """The application behind a worker's server: `start` it, have it answer, `stop` it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -55,30 +54,64 @@ class Gateway:
         self.names = Names(self.store, self.supply, links, known, self.refusals)
         self.router = Router(settings, self.store, known, self.names, self.refusals)
         self.pages = Pages(self.supply, self.refusals, settings.cache_bytes)
-        self.sender = Sender(self.supply, self.usage, pipe.folder(Path(settings.socket).parent))
+        self.sender = Sender(self.supply, self.usage)
         self.answers = Answers(self.supply, self.names, self.sender)
         self._known_site, self._known_pages = self.router.known_site, self.pages.known
         self._tasks: list[asyncio.Task[None]] = []
 
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
+        """In the worker's event loop: hand over what is counted, show life, follow the rules of refusal."""
         for work in (
             self.usage.run(),
             beat(self.settings.socket),
             self.refusals.watch(self._forget),
         ):
-            self._tasks.append(loop.create_task(work))
+            self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def stop(self) -> None:
+        """Hand over the rest."""
         for task in self._tasks:
             task.cancel()
-        loop.run_until_complete(self.usage.flush_all())
+        await self.usage.flush_all()
 
     def _forget(self) -> None:
         """The rules of what is refused have changed."""
         self.pages.forget()
         self.router.forget()
 
-    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+    def at_once(self, scope: Exchange, protocol: Exchange) -> bool:
+        """Most requests: for a page of a site, in memory. False for all others, also those that are refused."""
+        method, headers, path = scope.method, scope.headers, scope.path
+        if method not in ("GET", "HEAD") or "range" in headers or "format=" in scope.query_string:
+            return False
+        accept = headers.get("accept", "")
+        if "vnd.ip" in accept or _TAR in accept:
+            return False
+        try:
+            target = self._known_site(scope.authority or headers.get("host", ""), path)
+        except (Answered, Blocked, lmdb.Error):
+            return False
+        if target is None:
+            return False
+        key = (
+            target.root,
+            target.path,
+            negotiate.encoding_for(headers.get("accept-encoding", "")),
+            target.mode.key,
+        )
+        page = self._known_pages.get(key)
+        if page is None or page.body is None or page.location or page.native:
+            return False
+        self._known_pages.move_to_end(key)
+        tag = headers.get("if-none-match")
+        if tag is not None and page.status == 200 and negotiate.etag_matches(tag, page.etag):
+            self.sender.not_modified(page.headers, target.site, protocol)
+        else:
+            self.sender.send(page, target.site, method, protocol)
+        return True
+
+    async def answer(self, scope: Exchange, protocol: Exchange) -> None:
+        """Any request; cancelled when its client leaves."""
         method = scope.method
         if method not in ("GET", "HEAD"):
             _refuse_method(method, protocol)
@@ -94,7 +127,7 @@ class Gateway:
             page = page._replace(headers=[*page.headers, ("retry-after", "1")])
             self.sender.send(page, "", method, protocol)
 
-    async def _answer(self, scope: Any, protocol: Any, method: str) -> None:
+    async def _answer(self, scope: Exchange, protocol: Exchange, method: str) -> None:
         headers, path, query = scope.headers, scope.path, scope.query_string
         host = scope.authority or host_of(headers, scope.http_version)
         accept = headers.get("accept") or ""
@@ -121,15 +154,7 @@ class Gateway:
             page = await self.pages.get(target, key)
         else:
             self._known_pages.move_to_end(key)
-        if (
-            request is _ORDINARY
-            and asked is None
-            and page.body is not None
-            and not page.location
-            and headers.get("if-none-match") is None
-        ):
-            self.sender.send(page, target.site, method, protocol)
-        elif page.native:
+        if page.native:
             await self.answers.document(target, request, page, headers, protocol, method)
         else:
             page = _for_this_request(page, request, target.path, query)
@@ -159,20 +184,17 @@ def _for_this_request(page: Page, request: formats.Request, path: str, query: st
     return page
 
 
-def _refuse_method(method: str, protocol: Any) -> None:
+def _refuse_method(method: str, protocol: Exchange) -> None:
     if method == "OPTIONS":
         protocol.response_empty(
-            204, [("allow", _ALLOWED), NOSNIFF, *CORS, ("access-control-max-age", "86400")]
+            204, [("allow", ALLOWED), NOSNIFF, *CORS, ("access-control-max-age", "86400")]
         )
     else:
-        protocol.response_empty(405, [("allow", _ALLOWED), NOSNIFF, ("content-length", "0")])
+        protocol.response_empty(405, [("allow", ALLOWED), NOSNIFF, ("content-length", "0")])
 
 
 def create() -> Gateway:
-    """What Granian calls in each worker process."""
-    from decentraspace.gateway.process import die_with_parent
-
-    die_with_parent()
+    """As the node says in the environment."""
     return Gateway(Settings(**json.loads(os.environ[SETTINGS_VARIABLE])))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 
-from decentraspace.gateway.process import die_with_parent
+from decentraspace.gateway.workers import die_with_parent
 
 
 def set_clock_off(seconds: float) -> None:
