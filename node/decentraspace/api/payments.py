@@ -1,4 +1,4 @@
-"""/billing/payment-methods/ and /billing/recharge/: how credits are bought at this node."""
+"""/billing/payment-methods/, /billing/recharge/ and /billing/webhook/: how credits are bought at this node."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from quart import request
+
 from decentraspace.api.blockchain import TransactionAnswer, transaction
-from decentraspace.api.routing import Call, RouteTable
+from decentraspace.api.routing import Call, Media, RouteTable
 from decentraspace.api.schemas import attr
-from decentraspace.errors import BadInput, NotFound, Unauthorized, Unavailable
+from decentraspace.errors import BadInput, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable
 from decentraspace.identity.ethereum import checksum_address
 
 table = RouteTable()
 
 TOKEN = "token"
+_WEBHOOK_MOST = 512 * 1024
 _TITLE = "The coin itself, from the wallet: credits at once, for the fee of the chain"
 
 
@@ -129,3 +132,34 @@ def _transactions(made: dict[str, Any]) -> list[TransactionAnswer]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise Unavailable("The payment plugin gave a transaction that makes no sense") from error
+
+
+@dataclass(frozen=True)
+class TakenAnswer:
+    status: str = attr("How the payment stands, or `ignored` for a call that concerns none of this node's.")
+
+
+@table.add(
+    "POST",
+    "/billing/webhook/{method}/",
+    tag="billing",
+    params={"method": "The way to pay, one of /billing/payment-methods/."},
+    streams={"application/json": Media("As the payment service signs it.", {"type": "object"})},
+    answers={200: TakenAnswer},
+    problems=(BadInput, Forbidden, NotFound, TooLarge, Unavailable),
+)
+async def webhook(call: Call) -> TakenAnswer:
+    """For payment services: call when a payment has changed
+
+    Signed by the service; checked by the plugin of that way to pay, byte by byte, with the address it came from.
+    """
+    found = await call.node.plugins.first(
+        "payment_webhook",
+        method=call.params["method"],
+        headers=dict(call.headers),
+        body=await call.stream.read(_WEBHOOK_MOST),
+        source=request.remote_addr or "",
+    )
+    if found is None:
+        raise NotFound("There is no such way to pay here", hint="GET /billing/payment-methods/")
+    return TakenAnswer(found.value["status"])
