@@ -23,7 +23,7 @@ from multiaddr import Multiaddr
 from structlog.testing import capture_logs
 
 from decentraspace.identity.keys import NodeKey
-from decentraspace.network import frames, pace, rounds, sync
+from decentraspace.network import frames, line, pace, rounds, sync
 from decentraspace.network.refused import Refused
 from decentraspace.records.codec import MAX_ENVELOPE
 from tests.network.peers import Factory, Peer, ordered_keys, running, sites, stranger, until
@@ -213,7 +213,7 @@ async def test_an_exchange_with_a_hostile_peer_ends_and_is_logged(factory: Facto
 
 async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow-loris: a byte now and then, and a message never. Also as the responder."""
-    monkeypatch.setattr(sync, "_MESSAGE_DEADLINE", 0.5)
+    monkeypatch.setattr(line, "_MESSAGE_DEADLINE", 0.5)
     async with honest_pair(factory) as (first, second), stranger(first) as host:
         stream = await host.new_stream(ID.from_string(first.key.peer_id), [SYNC])
         begin = trio.current_time()
@@ -227,7 +227,7 @@ async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: p
 
 
 async def test_a_silent_responder_is_given_up(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "_MESSAGE_DEADLINE", 0.05)
+    monkeypatch.setattr(line, "_MESSAGE_DEADLINE", 0.05)
     monkeypatch.setattr("decentraspace.network.rounds._RETRY", 0.01)
     monkeypatch.setattr("decentraspace.network.rounds._SILENT_ROUNDS", 0)
     async with honest_pair(factory) as (first, second), stranger(first, connect=False) as host:
