@@ -191,16 +191,21 @@ def sell(
     assert git.status(token).status_code == 200
     assert "not-site-owner" in buyer.problem("deploy", pages, "--site", first["host"], "--force")["type"]
 
-    world.recharge(1_000_000, seller_wallet)
-    world.send(world.vault.functions.approve(world.sites.address, FEE), seller_wallet)
     world.send(world.sites.functions.registerSite("docs"), seller_wallet)
     # Registered, it is still the seller's, as before.
+    one.until(lambda: seller.run("owner", "docs")["registered"])
     folder_of(pages, "by the seller, once more")
     assert seller.run("deploy", pages, "--site", "docs")["seq"] == 2
-    number = int.from_bytes(base64.b32decode(site.upper()), "big")
-    world.send(
-        world.sites.functions.transferFrom(seller_wallet.address, buyer_wallet.address, number), seller_wallet
-    )
+    world.recharge(1_000_000, seller_wallet)
+    assert "not-site-owner" in buyer.problem("transfer", first["host"], "--to", seller_wallet.address)["type"]
+    to = ("transfer", "docs", "--to", buyer_wallet.address)
+    planned = seller.run(*to)
+    assert planned["fee"] == FEE
+    assert [step["action"] for step in planned["transactions"]] == ["approve_fee", "transfer_site"]
+    done = seller.run(*to, "--key-stdin", "--rpc", world.chain.url, stdin=seller_wallet.key.hex())
+    assert len(done["sent"]) == 2
+    world.chain.finalize()
+    assert world.vault.functions.accountOf(seller_wallet.address).call()[0] == 1_000_000 - FEE
 
     # Sold and final: what the seller had delegated ends, for the site and nothing else.
     one.until(lambda: owner_at(one, site) == buyer_wallet.address)
@@ -221,4 +226,11 @@ def sell(
             "not-site-owner" in seller.problem("deploy", pages, "--site", "docs", "--node", node.url)["type"]
         )
     assert [s["site"] for s in buyer.run("sites")["sites"]] == [site]
+    said = buyer.run("owner", "docs")
+    assert [said[name] for name in ("owner", "founder", "publisher")] == [
+        buyer_wallet.address,
+        seller_wallet.address,
+        buyer_wallet.address,
+    ]
+    assert [one["owner"] for one in said["history"]] == [seller_wallet.address, buyer_wallet.address]
     assert site not in [s["site"] for s in seller.run("sites")["sites"]]
