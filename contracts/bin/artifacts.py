@@ -1,4 +1,5 @@
-"""Write what `forge build` made of each contract that others use into artifacts/NAME.json, or compare.
+"""Write what `forge build` made of each contract that others use into artifacts/NAME.json, or compare; likewise the
+interfaces that the plugin for Polygon carries.
 
 `python3 bin/artifacts.py` writes; `--check` exits with 1 where a file is not what the sources compile to.
 """
@@ -11,6 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 FOLDER = HERE / "artifacts"
+CARRIED = HERE.parent / "plugins" / "billing_polygon" / "decentraspace_billing_polygon" / "abi"
+CARRIED_NAMES = ("CreditVault", "OperatorRegistry", "SiteRegistry")
 NAMES = ("CreditVault", "OperatorRegistry", "SiteRegistry", "TimelockController", "DevDollar", "DevFeed")
 
 
@@ -22,13 +25,20 @@ def artifact(name: str) -> str:
     return json.dumps(made, indent=1) + "\n"
 
 
+def carried(name: str) -> str:
+    """What the plugin's abi/NAME.json holds."""
+    built = json.loads((HERE / "out" / f"{name}.sol" / f"{name}.json").read_text())
+    return json.dumps(built["abi"], indent=1) + "\n"
+
+
 def main() -> int:
     check = sys.argv[1:] == ["--check"]
+    files = {FOLDER / f"{name}.json": artifact(name) for name in NAMES}
+    files |= {CARRIED / f"{name}.json": carried(name) for name in CARRIED_NAMES}
     stale = []
-    for name in NAMES:
-        path, text = FOLDER / f"{name}.json", artifact(name)
+    for path, text in files.items():
         if check and (not path.exists() or path.read_text() != text):
-            stale.append(path.name)
+            stale.append(str(path.relative_to(HERE.parent)))
         if not check:
             path.write_text(text)
     if stale:
