@@ -5,6 +5,7 @@ Forms: https://paystack.com/docs/api/transaction/, …/refund/, …/dispute/.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -214,5 +215,10 @@ def _of_transaction(one: dict[str, Any]) -> int | None:
 
 def _owner(metadata: Any) -> str | None:
     """The wallet that was told when the transaction was initialised, if Paystack still says so."""
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata[:10_000])
+        except (ValueError, RecursionError):
+            return None
     value = metadata.get("owner") if isinstance(metadata, dict) else None
     return value if isinstance(value, str) and len(value) <= 100 else None

@@ -152,11 +152,10 @@ class Desk:
             "currency": payment.currency,
             "reference": payment.reference,
             "channels": list(settings.channels),
-            "metadata": {
-                "owner": payment.owner,
-                "credits": str(payment.credits),
-                "node": self._node.peer_id,
-            },
+            # Published as a text of JSON.
+            "metadata": json.dumps(
+                {"owner": payment.owner, "credits": str(payment.credits), "node": self._node.peer_id}
+            ),
         }
         if settings.callback_url:
             asked["callback_url"] = settings.callback_url

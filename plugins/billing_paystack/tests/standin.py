@@ -202,7 +202,8 @@ class Paystack:
             "reference": reference, "receipt_number": None, "amount": int(amount),  # type: ignore[arg-type]
             "message": None, "gateway_response": "The transaction was not completed", "paid_at": None,
             "created_at": _TIME, "channel": "card", "currency": asked["currency"], "ip_address": "197.210.54.33",
-            "metadata": asked.get("metadata", ""), "log": None, "fees": None, "fees_split": None,
+            "metadata": json.loads(asked["metadata"]) if asked.get("metadata") else "",
+            "log": None, "fees": None, "fees_split": None,
             "authorization": {}, "customer": {"id": 181873746, "email": asked["email"]}, "plan": None,
             "split": {}, "order_id": None, "paidAt": None, "createdAt": _TIME,
             "requested_amount": int(amount),  # type: ignore[arg-type]

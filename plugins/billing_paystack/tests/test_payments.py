@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -23,7 +24,7 @@ async def test_a_payment_is_begun_paid_and_credited_once(managed: Managed, payst
     assert asked["email"] == f"cards+{OWNER.lower()}@node.example"
     assert (asked["currency"], asked["reference"]) == ("NGN", reference)
     assert asked["callback_url"] == "https://node.example/paid/"
-    assert asked["metadata"]["owner"] == OWNER
+    assert json.loads(asked["metadata"])["owner"] == OWNER
     assert asked["channels"] == ["card"]
 
     paystack.pay(reference)
@@ -110,6 +111,8 @@ async def test_a_failed_payment_may_still_succeed(managed: Managed, paystack: Pa
         ({"currency": "GHS"}, "in GHS"),
         ({"domain": "live"}, "in live mode"),
         ({"metadata": {"owner": "0x" + "66" * 20}}, "another wallet"),
+        ({"metadata": json.dumps({"owner": "0x" + "66" * 20})}, "another wallet"),
+        ({"id": 77, "amount": 1, "requested_amount": 800_000}, "1 instead"),
     ],
 )
 async def test_another_payment_than_was_asked_for_is_not_credited(
