@@ -124,7 +124,8 @@ class Settings:
         1_000_000_000,
         _integer(1, _MOST),
         "credits above 0",
-        "Credits, of all wallets together, whose payment can still be called back: your risk.",
+        "Credits, of all wallets together, whose payment can still be called back: your risk. Beyond it none is begun; "
+        "those begun before are still taken.",
     )
     hold: int = _setting(
         120 * _DAY,
