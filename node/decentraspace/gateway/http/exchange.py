@@ -12,7 +12,6 @@ from decentraspace.gateway.http.message import Headers, Target
 if TYPE_CHECKING:
     from decentraspace.gateway.http.connection import Connection
 
-_JOINED_MOST = 1024  # bytes of a body that is cheaper copied behind its head than sent as a second piece
 _NO_TARGET = Target(None, "", "")
 
 
@@ -66,15 +65,18 @@ class Exchange:
     def response_bytes(self, status: int, headers: Fields, body: bytes) -> None:
         connection = self._connection
         server = connection.server
+        if self.stays and self.method == "GET" and self.http_version == "1.1" and not server.stopping:
+            whole = server.heads.whole(status, headers, body, server.tails.stays)
+            if whole is not None and not self.started:
+                self.started = True
+                connection.send(whole)
+                return
         head = server.heads.get(status, headers, len(body))
         self._begin()
-        tail = server.tails.stays if self.stays and self.http_version == "1.1" else self._tail()
         if self.method == "HEAD" or not heads.has_body(status):
-            connection.send(head + tail)
-        elif len(body) <= _JOINED_MOST:
-            connection.send(b"".join((head, tail, body)))
+            connection.send(head + self._tail())
         else:
-            connection.send_all((head + tail, body))
+            connection.send_all((head + self._tail(), body))
 
     def response_stream(self, status: int, headers: Fields) -> None:
         """The head; the parts are sent by `send_bytes`."""

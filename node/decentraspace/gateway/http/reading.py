@@ -71,7 +71,7 @@ class Reader:
                 self._raw += len(data)
                 self._bound()
         except HttpParserUpgrade:
-            return  # not done here, and `_complete` has seen to it that nothing else is read
+            return  # not done here, and nothing else is read: its request was the last
         except Refused as refused:
             self._refuse(refused.status)
         except HttpParserError as error:

@@ -103,7 +103,8 @@ class Server:
         while True:
             await asyncio.sleep(_TICK)
             self.now = time.monotonic()
-            self.tails.update(time.time())
+            if self.tails.update(time.time()):
+                self.heads.forget()
             for connection in list(self._connections):
                 try:
                     connection.check()
