@@ -215,7 +215,7 @@ class Node:
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
             if self.plugins.having("chain_events"):
-                self.hosting.look_at_chain = self.owning.look
+                self.hosting.admission.look_at_chain = self.owning.look
                 await self.owning.catch_up()
             nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import structlog
 import trio
 
+from decentraspace.admission import Admission, check_name, check_turn
 from decentraspace.challenges import Challenges
 from decentraspace.config import Config
 from decentraspace.content import cid as cids
@@ -29,36 +29,30 @@ from decentraspace.errors import (
     Conflict,
     DecentraSpaceError,
     Forbidden,
-    NotFound,
-    PaymentRequired,
     Unavailable,
-    Unprocessable,
 )
 from decentraspace.gateway import rulefiles
 from decentraspace.holdings import Holdings
 from decentraspace.identity.ethereum import checksum_address
-from decentraspace.identity.keys import NodeKey, peer_id_of
-from decentraspace.identity.siwe import rfc3339
+from decentraspace.identity.keys import NodeKey
 from decentraspace.leaving import Leaving
 from decentraspace.moderation.enforce import enforce
 from decentraspace.moderation.service import Moderation
 from decentraspace.names import published
 from decentraspace.network.fetch import Fetcher
-from decentraspace.records import naming
 from decentraspace.records.ownership import Fact
-from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.signing import sign_announcement, sponsor
-from decentraspace.records.store import AddResult, RecordStore, SiteHead, Statement
-from decentraspace.records.verdict import NetworkRules, VerifiedRecord, verify
+from decentraspace.records.store import AddResult, RecordStore, SiteHead
+from decentraspace.records.verdict import NetworkRules, verify
 from decentraspace.shares import Shares
-from decentraspace.units import size_of
+from decentraspace.standing import Standing
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
-_HOLDERS_SHOWN = 100
 _FORGET_EVERY = 3600.0  # seconds between looks for nodes that are gone for good
 
 
@@ -108,8 +102,11 @@ class Hosting:
         self.shares.refuted, self.shares.room = self.challenges.refuted, self._room
         self.leaving = Leaving(records, self.shares, self.holdings, self.challenges)
         self.index = self.holdings.index
-        self.look_at_chain: Callable[[], Awaitable[None]] | None = None
-        self._publish, self._emit, self._tier = publish, emit, tier
+        self.admission = Admission(config.limits, records, tier)
+        self.standing = Standing(config, key.public, records, self.holdings, self.shares, self.challenges)
+        self.urls, self.holders = self.standing.urls, self.standing.holders
+        self.status = self.standing.status
+        self._publish, self._emit = publish, emit
         self._outbox_send, self._outbox = trio.open_memory_channel[bytes](1000)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -155,8 +152,8 @@ class Hosting:
             raise BadInput("The record is not a site manifest")
         if verified.owner != owner:
             raise Forbidden("The record belongs to another wallet than the one logged in")
-        await self._check_owner(verified, manifest)
-        self._check_name(verified)
+        await self.admission.check_owner(verified, manifest)
+        check_name(verified)
         refusal = await trio.to_thread.run_sync(
             self.moderation.refusal, manifest.site_id, owner, manifest.root
         )
@@ -165,8 +162,8 @@ class Hosting:
         async with self.holdings.lock(owner):
             head = await trio.to_thread.run_sync(self.records.head, manifest.site_id, manifest.channel)
             if head is None or head.cid != verified.cid:
-                self._check_turn(manifest, head, owner)
-                await trio.to_thread.run_sync(self._check_limits, owner, manifest)
+                check_turn(manifest, head, owner)
+                await trio.to_thread.run_sync(self.admission.check_limits, owner, manifest)
                 head = await self._take(record, verified.cid, manifest, owner)
             else:
                 # It may have come by gossip, its content not yet: nothing is said before that is here.
@@ -199,99 +196,6 @@ class Hosting:
                 slug="revocation-too-old",
             )
         await self._changed(await self._add_and_publish(record))
-
-    @staticmethod
-    def _check_name(verified: VerifiedRecord) -> None:
-        """Others would take the version as one without a name; its owner is told."""
-        manifest: Any = verified.body
-        carried = manifest.ipns
-        if carried is None:
-            return
-        good = bool(verified.named) and naming.signed(manifest, verified.issued_at, carried, both=True)
-        if not good or carried[1] <= time.time():
-            raise Unprocessable(
-                "The record of the site's IPNS name is "
-                + ("over" if good else "not what its key has signed"),
-                hint="Update the program that you deploy with, or deploy without a name.",
-                slug="invalid-ipns",
-            )
-
-    async def _check_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
-        """Whoever has just bought a site need not wait for the next look at the chain."""
-        try:
-            await trio.to_thread.run_sync(self._check_known_owner, verified, manifest)
-        except Forbidden:
-            if self.look_at_chain is None:
-                raise
-            await self.look_at_chain()
-            await trio.to_thread.run_sync(self._check_known_owner, verified, manifest)
-
-    def _check_known_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
-        """A site is its founder's until the chain says otherwise, and so is what was delegated for it. Blocking."""
-        said = self.records.chain_owner(manifest.site_id)
-        owner = said.owner if said else manifest.owner
-        if verified.owner != owner:
-            raise not_site_owner(manifest.site_id, owner)
-        if self.records.is_ended(owner, manifest.site_id, verified.issued_at, int(time.time())):
-            raise Forbidden(
-                "What the wallet had delegated for this site before was ended on the chain",
-                hint="Log in again: `decentraspace login`.",
-                slug="ended-delegation",
-                site=manifest.site_id,
-            )
-
-    def _check_turn(self, manifest: SiteManifest, head: SiteHead | None, owner: bytes) -> None:
-        """A deploy through this node must follow the version this node knows to be the newest. A new owner may begin
-        anew: the one before may have used the highest number there is."""
-        expected = (head.seq + 1, head.cid) if head else (1, None)
-        if head is not None and head.wallet != owner and (manifest.seq, manifest.prev) == (1, None):
-            return
-        if (manifest.seq, manifest.prev) != expected:
-            raise Conflict(
-                f"Version {manifest.seq} does not follow version {expected[0] - 1}, the newest known here",
-                hint="Fetch /hosting/status/ and sign the next version again.",
-                slug="stale-sequence",
-                seq=expected[0] - 1,
-                head=cids.to_text(head.cid) if head else None,
-            )
-
-    def _check_limits(self, owner: bytes, manifest: SiteManifest) -> None:
-        """What the tier has room for, counting what is shown: the newest version of each channel."""
-        limits = self.config.limits
-        paid = self._tier(owner) == "paid"
-        most_sites = limits.paid_sites if paid else limits.free_sites
-        most_bytes = limits.paid_bytes if paid else limits.free_bytes
-        replicas = limits.paid_replicas if paid else limits.free_replicas
-        if (manifest.replicas or 0) > replicas:
-            raise PaymentRequired(
-                f"This tier has {replicas} node(s) hold a site, not {manifest.replicas}",
-                hint="Deploy with fewer copies, or ask the operator for the paid tier.",
-                limit=replicas,
-            )
-        here = (manifest.site_id, manifest.channel)
-        others = [h for h in self.records.sites(owner, limit=-1) if (h.site_id, h.channel) != here]
-        sites = len({h.site_id for h in others} - {manifest.site_id})
-        if sites >= most_sites:
-            raise PaymentRequired(
-                f"This tier has room for {most_sites} site(s), and {sites} exist",
-                hint="Deploy to the site you have, or ask the operator for the paid tier.",
-                limit=most_sites,
-            )
-        channels = sum(h.site_id == manifest.site_id for h in others)
-        if channels >= limits.channels:
-            raise PaymentRequired(
-                f"A site has at most {limits.channels} channels, and {channels} exist",
-                hint="Deploy to a channel that exists.",
-                limit=limits.channels,
-            )
-        sizes = {h.root: h.size for h in others if h.root != manifest.root}
-        total = sum(sizes.values()) + manifest.size
-        if total > most_bytes:
-            raise PaymentRequired(
-                f"This tier stores {size_of(most_bytes)}; with this deploy it would be {size_of(total)}",
-                hint="Make the site smaller, or ask the operator for the paid tier.",
-                limit=most_bytes,
-            )
 
     async def _take(
         self, record: bytes, manifest_cid: bytes, manifest: SiteManifest, owner: bytes
@@ -404,89 +308,3 @@ class Hosting:
                 await self.holdings.drop(site_id, channel)
             except DecentraSpaceError as error:  # at the next start it is looked at again
                 log.error("site_not_dropped", site=site_id, reason=str(error))
-
-    # -- the state of a site, for people
-
-    def urls(self, head: SiteHead) -> dict[str, str]:
-        """`site`, or of a preview `preview`: its own host; `version`: this very content, as long as it is kept;
-        `path`: by CID."""
-        gateway = urlsplit(self.config.gateway_url)
-        port = f":{gateway.port}" if gateway.port else ""
-        domain, root = self.config.gateway.domain, cids.to_text(head.root)
-        own = "site" if head.channel == PRODUCTION else "preview"
-        return {
-            "version": f"{gateway.scheme}://{root}.ipfs.{domain}{port}/",
-            "path": f"{self.config.gateway_url}/ipfs/{root}/",
-            own: f"{gateway.scheme}://{head.host_label}.{domain}{port}/",
-        }
-
-    async def holders(self, root: bytes) -> list[str]:
-        """Peer ids of nodes whose signed receipt says they hold all of `root`, this node's first."""
-        return [r.peer_id for r in await trio.to_thread.run_sync(self._receipts, root)]
-
-    def _receipts(self, root: bytes) -> list[Statement]:
-        """This node's own first, then those of nodes that are there, then others; so many as can be shown."""
-        there = {n.key for n in self.records.nodes(int(time.time()))}
-        found = self.records.receipts(root)
-        found.sort(key=lambda r: (r.key != self.key.public, r.key not in there, r.key))
-        return found[:_HOLDERS_SHOWN]
-
-    async def status(self, site_id: str, channel: str = PRODUCTION) -> dict[str, Any]:
-        """Head, channels, holders with their receipts, whether held here, how many copies are asked for, wanted, and
-        present. NotFound."""
-        head = await trio.to_thread.run_sync(self.records.head, site_id, channel)
-        if head is None:
-            raise NotFound(f"No site {site_id} with channel {channel} is known here")
-        receipts = await trio.to_thread.run_sync(self._receipts, head.root)
-        held = self.holdings.holds(head.cid)
-        wanted, present = await trio.to_thread.run_sync(self.shares.copies, head, held)
-        return {
-            **describe_head(head),
-            "urls": self.urls(head),
-            "held_here": held,
-            "copies": {"asked": head.replicas, "wanted": wanted, "present": present},
-            "holders": [
-                {
-                    "peer_id": peer_id_of(r.key),
-                    "bytes": r.body.size,
-                    "created": rfc3339(r.body.created),
-                    "receipt": cids.to_text(r.cid),
-                    "checked": self._checked(r),
-                }
-                for r in receipts
-            ],
-            "channels": await trio.to_thread.run_sync(self.records.channels, site_id),
-        }
-
-    def _checked(self, receipt: Statement) -> str | None:
-        """When that node last proved to this one that it holds what it signed for."""
-        at = self.challenges.checked(receipt.key, receipt.body.root)
-        return None if at is None else rfc3339(int(at))
-
-
-def not_site_owner(site_id: str, owner: bytes) -> Forbidden:
-    return Forbidden(
-        f"The site {site_id} belongs to {checksum_address(owner)}",
-        hint="Only that wallet can publish it. It changes hands on the chain: `decentraspace owner SITE`.",
-        slug="not-site-owner",
-        site=site_id,
-        owner=checksum_address(owner),
-    )
-
-
-def describe_head(head: SiteHead) -> dict[str, Any]:
-    """A version of a site as JSON: CIDs as text, owner in EIP-55 form, created in RFC 3339."""
-    return {
-        "site": head.site_id,
-        "label": head.label,
-        "host": head.host_label,
-        "owner": checksum_address(head.owner),
-        "founder": checksum_address(head.founder),
-        "channel": head.channel,
-        "seq": head.seq,
-        "root": cids.to_text(head.root),
-        "manifest": cids.to_text(head.cid),
-        "size": head.size,
-        "created": rfc3339(head.created),
-        **({"refused": head.refused} if head.refused else {}),
-    }

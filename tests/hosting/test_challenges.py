@@ -49,6 +49,7 @@ class World:
             clock=lambda: self.now,
         )
         self.node.hosting.shares.refuted = self.checks.refuted
+        self.node.hosting.standing.challenges = self.checks
         self.person = Person(self.node)
 
     async def deploy(self, label: str) -> Dag:
