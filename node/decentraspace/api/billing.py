@@ -18,6 +18,8 @@ from decentraspace.api.schemas import attr, time
 from decentraspace.errors import BadInput, Conflict, Forbidden, NotFound, PaymentRequired, Unauthorized
 from decentraspace.identity.ethereum import checksum_address, parse_address
 from decentraspace.ledger.allocations import Allocation
+from decentraspace.ledger.cards import Card
+from decentraspace.ledger.deposits import Deposit
 
 table = RouteTable()
 
@@ -54,6 +56,21 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class CardAnswer:
+    """A card payment: the payer may call it back for a while, and until then it is lent. Amounts in credits."""
+
+    reference: str = attr("The plugin's name and the payment's.")
+    credits: int = attr("Paid for.")
+    reversed: int = attr("Of them, called back.")
+    state: str = attr("held (can be called back), disputed (is being), cleared or reversed.")
+    received: datetime = attr("When.")
+    held_until: datetime = attr("Until when it can be called back.")
+    deposit: str = attr("waiting, pending, final (in the vault), refused or void (called back before).")
+    transaction: str = attr("Of the deposit; empty before there is one.")
+    detail: str = attr("What is to be known of it.")
+
+
+@dataclass(frozen=True)
 class BalanceAnswer:
     """Amounts in credits of 10^-6 USD."""
 
@@ -65,6 +82,7 @@ class BalanceAnswer:
     unsettled: int = attr("Charged, and not yet paid on chain.")
     room: int = attr("What may still be charged before services pause.")
     held: int = attr("Card money that can still be called back.")
+    cards: list[CardAnswer] = attr("Card payments, the newest first; at most 100.")
     allowance: dict[str, int] = attr("What is left of this month's free allowance, by service, in its units.")
     allocations: list[Granted] = attr("What the wallet has granted this node's operator.")
 
@@ -97,6 +115,7 @@ async def balance(call: Call) -> BalanceAnswer:
         account.unsettled,
         account.room,
         account.held,
+        [_card(*one) for one in await trio.to_thread.run_sync(call.node.ledger.card_payments, owner)],
         account.allowance,
         [_granted(one) for one in account.allocations],
     )
@@ -121,6 +140,31 @@ def _on_chain(found: dict[str, Any]) -> OnChain:
         found["withdrawing"],
         time(after) if after else None,
         found["block"],
+    )
+
+
+_STANDING = {
+    "held": "Held until {until}: the payer can call it back",
+    "disputed": "The payer is calling it back",
+    "cleared": "Can no longer be called back",
+    "reversed": "Called back: nothing of it is left",
+}
+
+
+def _card(card: Card, deposit: Deposit | None) -> CardAnswer:
+    words = _STANDING[card.state].format(until=f"{time(card.until):%Y-%m-%d}")
+    if 0 < card.reversed < card.credits:
+        words += f"; {card.reversed} credits were called back"
+    return CardAnswer(
+        card.reference,
+        card.credits,
+        card.reversed,
+        card.state,
+        time(card.received),
+        time(card.until),
+        deposit.status if deposit else "final",
+        deposit.transaction if deposit else "",
+        words + (f". Deposit: {deposit.detail}" if deposit and deposit.detail else "."),
     )
 
 

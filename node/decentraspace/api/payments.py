@@ -162,4 +162,5 @@ async def webhook(call: Call) -> TakenAnswer:
     )
     if found is None:
         raise NotFound("There is no such way to pay here", hint="GET /billing/payment-methods/")
+    await call.node.billing.crediting.called(found.plugin, found.value)
     return TakenAnswer(found.value["status"])

@@ -5,10 +5,11 @@ The doors, all blocking and thread-safe (call them in a thread); owners are 20 b
 
     Ledger(path, config, tier)         one SQLite file (store.py); `node.ledger` in a running node
       before a charged action          can, require (402), deduct (once per key)
-      how an owner stands              account, tier, history, statements, statement, card_payments
+      how an owner stands              account, tier, history, statements, statement
       what an owner decides            cap, set_cap, pause, resume, renew
       a site                           site_state, set_expiry (the operator), is_unserved (does not block)
-      card money                       card_received, card_reversed
+      card money                       take_payments, take_payment, deposits_due, deposit_answered, card_payments,
+                                       card_received, card_reversed
       the books                        balances, check
       for the loops                    bind, take_usage, tick, take_events, next_batch, answered, news
     Billing                            the loops in a node (service.py); `node.billing`, whose `prices` are announced
@@ -19,5 +20,6 @@ The doors, all blocking and thread-safe (call them in a thread); owners are 20 b
 Without that everything is counted, `can` is always yes, and nothing is paused.
 
 Pure: merkle, prices, charging, clock, verify. Over a database, in the caller's transaction: meters, rollup, journal,
-booking, mirror, allocations, settlement, statements, pauses, cards, facts.
+booking, mirror, allocations, settlement, statements, pauses, cards,
+deposits, facts. `crediting` carries card money from the payment plugins to the chain.
 """

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from decentraspace.config import Config
 from decentraspace.database import reading
 from decentraspace.errors import BadInput, Forbidden, PaymentRequired
-from decentraspace.ledger import allocations, cards, facts, journal, meters, pauses, rollup, statements
+from decentraspace.ledger import allocations, facts, journal, meters, pauses, rollup, statements
 from decentraspace.ledger.charging import CREDIT, CREDITS_MOST, Carry, Charged, Use, charge, lacking
 from decentraspace.ledger.clock import HOUR, month_of
 from decentraspace.ledger.merkle import service_words, site_bytes
 from decentraspace.ledger.prices import SERVED
+from decentraspace.ledger.purse import Purse
 from decentraspace.ledger.rollup import Terms, address
 
 _PAGE = 1000
@@ -69,7 +70,7 @@ class UsedRow(NamedTuple):
     waived: int
 
 
-class Owners:
+class Owners(Purse):
     """Over an open ledger. `terms` says what is charged now."""
 
     def __init__(
@@ -274,21 +275,6 @@ class Owners:
             pauses.seen(self._db, site, owner, 0)
             self._db.execute("UPDATE terms SET expires = ? WHERE site = ?", (expires, site))
         self.changed(owner)
-
-    # -- card money
-
-    def card_received(self, reference: str, owner: bytes, credits: int, until: int) -> bool:
-        """See cards.py. `until`: when the payment can no longer be called back."""
-        with self._write():
-            return cards.received(self._db, reference, owner, credits, until, int(time.time()))
-
-    def card_reversed(self, reference: str) -> bool:
-        with self._write():
-            return cards.reverse(self._db, reference, int(time.time()))
-
-    def card_payments(self, owner: bytes) -> list[cards.Card]:
-        with self._lock, reading():
-            return cards.of_owner(self._db, owner)
 
     # -- what the ledger makes of it
 

@@ -1,8 +1,8 @@
 """Billing as it runs in a node: counts, looks at the chain, has charges settled, tells who is paused.
 
-Three loops, each of which goes on after any failure: `_meter` counts and pauses, `_follow` takes over final events
-of the chain, `_settle` offers what is due. The last two run only where a plugin settles (`ledger_settle`);
-without one, use is counted and nothing is charged.
+Loops, each of which goes on after any failure: `tick` counts and pauses, `follow` takes over final events of the
+chain, `settle` offers what is due, `crediting.look` takes over card payments. `follow` and `settle` run only where a
+plugin settles (`ledger_settle`); without one, use is counted and nothing is charged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import trio
 from decentraspace.config import Config
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.ledger.clock import Moment
+from decentraspace.ledger.crediting import Crediting
 from decentraspace.ledger.meters import Held
 from decentraspace.ledger.prices import PriceList
 from decentraspace.ledger.rollup import address
@@ -44,6 +45,7 @@ class Hooks(Protocol):
     def having(self, hook: str) -> list[str]: ...
     async def call(self, hook: str, **arguments: Any) -> list[HookResult]: ...
     async def first(self, hook: str, **arguments: Any) -> HookResult | None: ...
+    async def ask(self, plugin: str, hook: str, **arguments: Any) -> tuple[bool, Any]: ...
 
 
 class Billing:
@@ -65,6 +67,7 @@ class Billing:
     ) -> None:
         self.config, self.ledger, self.usage, self._hooks = config, ledger, usage, hooks
         self._owner_of, self._held, self._taken, self._reflag = owner_of, held, taken, reflag
+        self.crediting = Crediting(ledger, hooks)
         self._owners: dict[str, bytes] = {}
         self._held_due = self._terms_due = 0.0
         self._wake = trio.Event()
@@ -89,7 +92,17 @@ class Billing:
             if settles:
                 nursery.start_soon(self._again, self.follow, lambda: self.config.billing.settle_check)
                 nursery.start_soon(self._again, self.settle, lambda: self.config.billing.settle_check)
+            if self.crediting.wanted:
+                nursery.start_soon(self._credit)
             task_status.started()
+
+    async def _credit(self) -> None:
+        """Soon after a payment service called, and now and then without that."""
+        while True:
+            with trio.move_on_after(self.config.billing.settle_check):
+                await self.crediting.hurry.wait()
+            if not await self._carrying_on(self.crediting.look):
+                await trio.sleep(1.0)
 
     async def _again(self, work: Callable[[], Awaitable[None]], every: Callable[[], float]) -> None:
         delay = every()

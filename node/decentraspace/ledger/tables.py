@@ -131,4 +131,14 @@ def _first(db: object) -> None:
 _SITE_EVENTS = """
 CREATE INDEX events_sites ON events (block, place) WHERE kind IN ('site_transferred', 'delegations_revoked')
 """
-MIGRATIONS: tuple[Migration, ...] = (_first, _SITE_EVENTS)
+_PAYMENTS = """
+ALTER TABLE cards ADD COLUMN reversed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cards ADD COLUMN changes INTEGER NOT NULL DEFAULT 0;
+UPDATE cards SET reversed = credits WHERE state = 'reversed';
+CREATE TABLE deposits (
+    reference TEXT PRIMARY KEY, credits INTEGER, status TEXT NOT NULL, "transaction" TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX deposits_open ON deposits (reference) WHERE status IN ('waiting', 'pending')
+"""
+MIGRATIONS: tuple[Migration, ...] = (_first, _SITE_EVENTS, _PAYMENTS)
