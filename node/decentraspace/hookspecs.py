@@ -402,8 +402,9 @@ async def chain_events(from_block: int, node: NodeAPI) -> dict[str, Any] | None:
     metered), "stream_settled" (owner, operator, allocation, credits), "skipped" (allocation, reason), "batch"
     (operator, root, credits), "depleted" (owner, operator, allocation), "released" (owner, allocation, credits),
     "withdrawn" (owner, credits), "spent" (owner, credits; `to`, whom it was given to), "site_transferred" (site,
-    label; owner: the new one), "delegations_revoked" (site, before), "operator_registered" and
-    "operator_removed" (operator). Others are passed over. Amounts above 2^63-1 are given as 2^63-1, times
+    label; owner: the new one), "delegations_revoked" (site, owner, before: what the owner delegated earlier has
+    ended; site "aaaaaaaaaaaaaaaa" stands for all its sites), "operator_registered" and "operator_removed"
+    (operator). Others are passed over. Amounts above 2^63-1 are given as 2^63-1, times
     above 2^40 as 2^40. `final_block` and `final_time`: the newest final block.
     """
 
@@ -480,7 +481,7 @@ async def chain_account(owner: str, node: NodeAPI) -> dict[str, Any] | None:
                 "data": text(200_000, r"0x(?:[0-9a-f]{2})*", "bytes as 0x and hex digits"),
                 "value": integer(0, 2**256 - 1, "wei"),
             },
-            {"typed_data": text(20_000), "detail": text(2000)},
+            {"typed_data": text(20_000), "detail": text(2000), "fee": shapes.CREDITS},
         )
     ),
     deadline=30.0,
@@ -492,9 +493,10 @@ async def chain_transaction(
 
     `action`: "approve", "deposit", "deposit_permit", "deposit_native", "allocate", "raise_allocation",
     "end_allocation", "request_withdrawal", "cancel_withdrawal", "withdraw", "register_site", "renew_site",
-    "transfer_site" or "revoke_delegations", with the `arguments` of that function of the contract (amounts
-    are integers, bytes and addresses text). `typed_data`: where a signature (EIP-712) does instead of a
-    transaction, what to sign, as JSON. BadInput for arguments that cannot be.
+    "approve_fee", "transfer_site" or "revoke_delegations", with the `arguments` of that function of the contract
+    (amounts are integers, bytes and addresses text). "approve_fee", without any, lets the registry take what a
+    transfer costs, which is the `fee` of "transfer_site". `typed_data`: where a signature (EIP-712) does instead of
+    a transaction, what to sign, as JSON. BadInput for arguments that cannot be.
     """
 
 

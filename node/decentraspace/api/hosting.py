@@ -261,7 +261,7 @@ async def status(call: Call) -> SiteAnswer | SitesAnswer:
     query: StatusQuery = call.query
     if query.site is None:
         return await trio.to_thread.run_sync(_own, call, query)
-    site, channel = await trio.to_thread.run_sync(_site_of, call, query.site, check_channel(query.channel))
+    site, channel = await trio.to_thread.run_sync(site_of, call, query.site, check_channel(query.channel))
     query = replace(query, site=site, channel=channel)
     found = await call.node.hosting.status(site, channel)
     return await trio.to_thread.run_sync(_answer, call, query, found)
@@ -362,7 +362,7 @@ def _version(head: SiteHead) -> Version:
     )
 
 
-def _site_of(call: Call, text: str, channel: str) -> tuple[str, str]:
+def site_of(call: Call, text: str, channel: str) -> tuple[str, str]:
     """Site id and channel of what people write: the id, a host, a URL's host, a label of their own. The host of
     a preview says the channel, too. Blocking."""
     first = text.lower().removeprefix("http://").removeprefix("https://").partition(".")[0]

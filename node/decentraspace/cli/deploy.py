@@ -23,7 +23,7 @@ from decentraspace.cli.output import (
     progress,
     size_of,
 )
-from decentraspace.errors import BadInput, Conflict, PaymentRequired
+from decentraspace.errors import BadInput, Conflict, NotFound, PaymentRequired
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api, Saved
@@ -40,7 +40,7 @@ _NAME_LIFE = 365 * 86400  # seconds that the record of a site's IPNS name is val
     "--site",
     "label",
     shell_complete=complete_label,
-    help="Label of the site (default: the folder's name).",
+    help="Label of the site (default: the folder's name); of one that was given to you, LABEL--ID.",
 )
 @click.option("--preview", "channel", help="Publish as a preview of this name, not in production.")
 @click.option("--node", help="URL of a node's API (default: where you logged in).")
@@ -79,10 +79,10 @@ def deploy(
     """
     from decentraspace.cli import client
     from decentraspace.cli.transfer import transfer
-    from decentraspace.records.schema import PRODUCTION, check_channel, check_label
+    from decentraspace.records.schema import PRODUCTION, check_channel
 
     saved = client.load()
-    label = check_label(label or slug(folder.resolve().name))
+    label = check_name(label) if label else slug(folder.resolve().name)
     if channel == PRODUCTION:
         raise BadInput(
             "No preview can be called production.", hint="Leave --preview out to publish the site."
@@ -187,11 +187,10 @@ def check_room(api: Api, saved: Saved, label: str, look: Survey, tier: dict[str,
 
     Only what is certain is refused here: the node counts again.
     """
-    from decentraspace.records.schema import site_id
 
     limits, used = tier["limits"], tier["used"]
     if used["sites"] >= limits["sites"] or used["bytes"] + look.bytes > limits["bytes"]:
-        others = [s for s in all_sites(api) if s["site"] != site_id(saved.address, label)]
+        others = [s for s in all_sites(api) if s["site"] != site_named(saved, label)]
         names = sorted({s["label"] for s in others})
         if len(names) >= limits["sites"]:
             raise PaymentRequired(
@@ -274,6 +273,34 @@ def unchanged(head: dict[str, Any]) -> dict[str, Any]:
     return {**{f: head[f] for f in fields}, **named, "holders": [h["peer_id"] for h in head["holders"]]}
 
 
+def check_name(name: str) -> str:
+    """A label, or LABEL--ID of a site that another wallet founded. BadInput."""
+    from decentraspace.records.schema import check_label
+
+    label, marker, site = name.rpartition("--")
+    if not marker or not re.fullmatch("[a-z2-7]{16}", site):
+        return check_label(name)
+    check_label(label)
+    return name
+
+
+def site_named(saved: Saved, name: str) -> str:
+    """The id of a site: of a label, that of the wallet's own."""
+    from decentraspace.records.schema import site_id
+
+    return name.rpartition("--")[2] if "--" in name else site_id(saved.address, name)
+
+
+def founder_of(api: Api, saved: Saved, name: str) -> bytes:
+    """Whom a site was founded by, for its first version on a channel. NotFound."""
+    if "--" not in name:
+        return saved.address
+    head = current(api, saved, name, "production", versions=1)
+    if head is None:
+        raise NotFound(f"No site {name} is known here.", hint="`decentraspace sites` lists yours.")
+    return bytes.fromhex(head.get("founder", saved.owner)[2:])
+
+
 def slug(name: str) -> str:
     """A label out of a folder's name."""
     plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9]+", "-", name.lower())).strip("-")[:45].strip("-")
@@ -306,6 +333,7 @@ def publish(
             has_headers=(folder / "_headers").is_file(),
             has_redirects=(folder / "_redirects").is_file(),
             replicas=replicas,
+            founder=founder_of(api, saved, label) if head is None else None,
         )
         try:
             return api.post("/hosting/deploy/", {"record": base64.b64encode(record).decode()})
@@ -325,11 +353,10 @@ def publish(
 def current(api: Api, saved: Saved, label: str, channel: str, versions: int = 100) -> dict[str, Any] | None:
     """The newest version the node knows, or None; `versions`: how many its history has at most."""
     from decentraspace.cli.client import ApiProblem
-    from decentraspace.records.schema import site_id
 
     try:
         head: dict[str, Any] = api.get(
-            "/hosting/status/", site=site_id(saved.address, label), channel=channel, limit=versions
+            "/hosting/status/", site=site_named(saved, label), channel=channel, limit=versions
         )
     except ApiProblem as error:
         if error.document.get("status") == 404:
@@ -349,15 +376,22 @@ def sign_next(
     has_headers: bool,
     has_redirects: bool,
     replicas: int | None = None,
+    founder: bytes | None = None,
 ) -> bytes:
     """The record of the version after `head`."""
     from decentraspace.content import cid as cids
     from decentraspace.records import naming
-    from decentraspace.records.schema import PRODUCTION, SiteManifest
+    from decentraspace.records.schema import MAX_SEQ, PRODUCTION, SiteManifest
     from decentraspace.records.signing import sign_site
 
+    # Of a site that was given away, its id is still made of whom it was founded by.
+    founder = founder or (bytes.fromhex(head["founder"][2:]) if head and "founder" in head else saved.address)
+    label = label.rpartition("--")[0] or label
+    if head is not None and head["seq"] >= MAX_SEQ and founder != saved.address:
+        head = None  # as far as the owner before could count: a new one may begin anew
+
     manifest = SiteManifest(
-        owner=saved.address,
+        owner=founder,
         label=label,
         seq=head["seq"] + 1 if head else 1,
         root=root,

@@ -92,7 +92,7 @@ def login(
     url = node or client.last_node() or client.DEFAULT_NODE
     with client.Api(url) as api:
         challenge = api.get("/auth/login/")
-        account = _account(keystore, key_stdin)
+        account = account_of(keystore, key_stdin)
         owner = bytes.fromhex(account.address[2:])
         scope = _site_of(owner, scope)
         session = Ed25519PrivateKey.generate()
@@ -203,7 +203,7 @@ def _seed_of_names(account: Any, text: str, scope: str) -> bytes:
     return seed if scope == "*" else sitekeys.site_seed(seed, scope)
 
 
-def _account(keystore: Path | None, key_stdin: bool) -> Any:
+def account_of(keystore: Path | None, key_stdin: bool) -> Any:
     try:
         from eth_account import Account
     except ImportError as error:

@@ -28,6 +28,7 @@ _MODULES = {
     "login": "login",
     "logout": "login",
     "network": "network",
+    "owner": "ownership",
     "plugins": "plugins",
     "reports": "reports",
     "revoke": "revoke",
@@ -36,6 +37,7 @@ _MODULES = {
     "sites": "sites",
     "status": "sites",
     "tier": "tier",
+    "transfer": "ownership",
     "uploads": "uploads",
     "verify-statement": "statements",
 }
@@ -52,6 +54,7 @@ _SUMMARIES = {
     "login": "Let a session key publish for your wallet.",
     "logout": "Forget the session key.",
     "network": "Peers of a node, and how its exchanges go.",
+    "owner": "Say whose a site is.",
     "plugins": "List plugins, their hooks and their health.",
     "reports": "What people have reported to your node.",
     "revoke": "Take back what another session key may do.",
@@ -60,6 +63,7 @@ _SUMMARIES = {
     "sites": "List your sites.",
     "status": "Versions of a site, and who holds it.",
     "tier": "Limits of a wallet at a node; operators set its tier.",
+    "transfer": "Give a site to another wallet.",
     "uploads": "List what you have uploaded without a site.",
     "verify-statement": "Recompute what an operator has charged.",
 }

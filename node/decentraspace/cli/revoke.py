@@ -139,7 +139,8 @@ def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | N
     from decentraspace.cli.sites import publish
     from decentraspace.content import cid as cids
 
-    label, channel = was["label"], was["channel"]
+    own = was.get("founder", saved.owner) == saved.owner
+    label, channel = was["label"] if own else f"{was['label']}--{was['site']}", was["channel"]
     name = label if channel == "production" else f"{label} (preview {channel})"
     said: dict[str, Any] = {"label": label, "channel": channel, "root": None, "published": False}
     if shown is None:

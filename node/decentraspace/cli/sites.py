@@ -78,7 +78,7 @@ def status(site: str | None, channel: str, node: str | None, as_json: bool) -> N
             as_json,
         )
         return
-    name, url, session = _name(site, node)
+    name, url, session = name_of(site, node)
     with client.Api(url, session) as api:
         try:
             found = api.get("/hosting/status/", site=name, channel=channel)
@@ -274,11 +274,11 @@ def still_shown(versions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def _name(site: str, node: str | None) -> tuple[str, str, Any]:
+def name_of(site: str, node: str | None) -> tuple[str, str, Any]:
     """(what to ask for, where, as whom): a bare label means a site of the wallet that is logged in. Whether
     16 letters are a site's id or a label, the node finds out."""
     from decentraspace.cli import client
-    from decentraspace.records.schema import check_label, site_id
+    from decentraspace.records.schema import check_label
 
     if "--" in site or (len(site) == 16 and not any(c in site for c in "-0189")):
         try:
@@ -287,4 +287,4 @@ def _name(site: str, node: str | None) -> tuple[str, str, Any]:
             return site, node or client.last_node() or client.DEFAULT_NODE, None
         return site, node or saved.node, saved
     saved = client.load()
-    return site_id(saved.address, check_label(site)), node or saved.node, saved
+    return check_label(site), node or saved.node, saved

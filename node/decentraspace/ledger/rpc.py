@@ -10,7 +10,7 @@ _MOST = 16 * 1024 * 1024  # bytes of an answer
 _SECONDS = 20.0
 
 
-def _ask(client: Any, url: str, method: str, *parameters: Any) -> Any:
+def ask(client: Any, url: str, method: str, *parameters: Any) -> Any:
     import httpx
 
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
@@ -39,13 +39,13 @@ def receipt(url: str, chain: int, transaction: str) -> dict[str, Any]:
 
     with httpx.Client(timeout=_SECONDS) as client:
         try:
-            found_chain = int(_ask(client, url, "eth_chainId"), 16)
+            found_chain = int(ask(client, url, "eth_chainId"), 16)
             if found_chain != chain:
                 raise BadInput(f"{url} is of chain {found_chain}, the statement of chain {chain}")
-            found = _ask(client, url, "eth_getTransactionReceipt", transaction)
+            found = ask(client, url, "eth_getTransactionReceipt", transaction)
             if not isinstance(found, dict):
                 raise NotFound(f"{url} knows no transaction {transaction}", hint="It may not be mined yet.")
-            final = _ask(client, url, "eth_getBlockByNumber", "finalized", False)
+            final = ask(client, url, "eth_getBlockByNumber", "finalized", False)
             if not isinstance(final, dict) or int(found["blockNumber"], 16) > int(final["number"], 16):
                 raise Unavailable("The transaction is in no final block yet", hint="Try again in a while.")
         except (KeyError, TypeError, ValueError) as error:

@@ -172,6 +172,11 @@ class Questions:
         found = self.chain_owner(site_id)
         return found.owner if found is not None else None
 
+    def transfers(self, site_id: str) -> list[Transfer]:
+        """All that the chain says of a site's owners, in its order."""
+        with self._lock, reading():
+            return owned.transfers(self._db, site_id)
+
     def owner_of(self, site_id: str) -> bytes | None:
         """As the chain says, and else the founder; None for a site that nothing is known of."""
         found = self.chain_owner(site_id)
