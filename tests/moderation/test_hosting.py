@@ -97,7 +97,7 @@ async def test_flags_survive_versions_and_do_not_touch_others(world: World) -> N
     async with world.running():
         head = (await world.deploy({"index.html": b"one"})).head
         index = world.hosting.index
-        index.put(head.host_label, index.get(head.host_label)._replace(flags=FLAG_PAUSED))
+        world.hosting.holdings.paused = lambda site: site == head.site_id
         target = targets.parse("site", head.host_label)
         await world.moderation.block(target, **{**FACTS, "status": 410})
         assert index.get(head.host_label).flags == FLAG_PAUSED | FLAG_BLOCKED | FLAG_GONE
