@@ -151,17 +151,15 @@ class Payments:
         return min((p.due for p in self.all() if p.due), default=None)
 
     def since(self, after: int, most: int) -> tuple[int, list[Payment]]:
-        """Number to go on from, and the payments that changed after `after`, the oldest change first. From the
-        start when `after` is not of these documents: they were restored, and the node knows each event once."""
+        """Number to go on from, and the payments that changed after `after`, the oldest change first."""
         with self._lock:
-            newest = self._number
             known = list(self._known.values())
-        after = after if after <= newest else 0
         found = sorted((p for p in known if p.number > after), key=lambda p: p.number)[:most]
         return (found[-1].number if found else after), found
 
     def _numbered(self, payment: Payment, now: int) -> Payment:
-        self._number += 1
+        # Of the clock, so that documents restored from a copy go on beyond what the node has been told already.
+        self._number = max(self._number + 1, now * 1000)
         return replace(payment, number=self._number, changed=now)
 
     def _forget(self, now: int) -> None:

@@ -102,13 +102,31 @@ async def test_a_chargeback_after_the_time_still_counts(world: World, paystack: 
     assert (await world.desk.webhook(*call, SOURCE))["reversed"] == 5_000_000
 
 
-async def test_events_from_a_number_that_was_never_given_begin_anew(world: World, paystack: Paystack) -> None:
-    """The documents were restored from a copy: the node is told all of it again."""
-    await world.desk.recharge(OWNER, 5_000_000, "k")
+async def test_documents_restored_from_a_copy_hide_nothing(
+    world: World, paystack: Paystack, tmp_path: Path
+) -> None:
+    """The node was told more than the copy knows; what Paystack says is found again, and told again."""
+    reference = (await world.desk.recharge(OWNER, 5_000_000, "k"))["reference"]
+    path = tmp_path / "payments.json"
+    copy = path.read_bytes()
+    world.now += 10
+    paystack.pay(reference)
+    await world.desk.look(reference)
     told = world.desk.events(0)
-    assert len(told["events"]) == 1
-    assert world.desk.events(told["next"])["events"] == []
-    assert world.desk.events(told["next"] + 1) == told
+    assert [e["status"] for e in told["events"]] == ["done"]
+    assert world.desk.events(told["next"]) == {"next": told["next"], "events": []}
+
+    world.payments.close()
+    path.write_bytes(copy)
+    world.now += 10
+    again = World(paystack, tmp_path)
+    again.now = world.now
+    assert again.desk.events(told["next"]) == {"next": told["next"], "events": []}
+    await again.desk.look(reference)
+    [found] = again.desk.events(told["next"])["events"]
+    assert (found["status"], found["reference"]) == ("done", reference)
+    await again.client.aclose()
+    again.payments.close()
 
 
 async def test_documents_are_read_as_they_were_written(
