@@ -113,9 +113,7 @@ class Operating:
         if not any(one.key.startswith("approve:") for one in jobs):
             data = contracts.encode("Token", "approve", [vault, _ALL])
             now = time.time_ns()
-            await self.sender.put(
-                Job(key=f"approve:{now}", to=token, data=data, made=now // 10**9, patient=True)
-            )
+            await self.sender.put(Job(key=f"approve:{now}", to=token, data=data, made=now // 10**9))
 
 
 def streams_or_release(action: str) -> str:

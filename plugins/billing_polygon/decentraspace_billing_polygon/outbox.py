@@ -81,12 +81,13 @@ class Outbox:
             return _get(db, key)
 
     def open_jobs(self) -> list[Job]:
-        """In the order they are to be mined."""
+        """In the order they are to be mined: what may wait for something comes after what need not."""
         with self.store.read() as db:
             rows = db.execute("SELECT document FROM jobs WHERE state IN ('written', 'sent')").fetchall()
         unsent = 2**64
         return sorted(
-            (_job(row[0]) for row in rows), key=lambda j: (unsent if j.nonce is None else j.nonce, j.made)
+            (_job(row[0]) for row in rows),
+            key=lambda j: (unsent if j.nonce is None else j.nonce, j.patient, j.made),
         )
 
     def change(self, key: str, **changes: Any) -> Job:

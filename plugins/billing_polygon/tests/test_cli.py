@@ -39,6 +39,7 @@ def run(world: World, make_parts: Callable[..., Parts], tmp_path: Path) -> Run:
     return make
 
 
+@pytest.mark.slow
 def test_registers_and_leaves(world: World, run: Run) -> None:
     found = json.loads(run("status", "--json").stdout)
     assert (found["standing"], found["operator"]) == ("not registered", world.operator.address)

@@ -9,7 +9,7 @@ import pytest
 from eth_account import Account
 from plugins.billing_polygon.tests.conftest import Managed, World, account, until
 from plugins.billing_polygon.tests.test_faults import Make
-from plugins.billing_polygon.tests.test_on_chain import Mining, ask, events
+from plugins.billing_polygon.tests.test_on_chain import Mining, ask, events, settled
 from plugins.billing_polygon.tests.test_trouble import between
 
 from decentraspace.errors import BadInput, Conflict
@@ -107,6 +107,23 @@ async def test_a_receipt_that_comes_late_is_no_reason_to_pay_again(
     assert len(asked) > 2
     assert balance(world, owner) == 50
     assert world.chain.web3.eth.get_transaction_count(world.operator.address) == 2  # approved, and paid
+
+
+async def test_what_waits_for_tokens_holds_nothing_else(world: World, managed: Managed) -> None:
+    """More deposits than are in flight at once, with neither tokens nor an approval."""
+    world.recharge(5000)
+    world.allocate(2000)
+    manager, owner = await managed(), account(3).address
+    for number in range(12):
+        await send(manager, "deposit_for", f"card {number}", owner=owner, amount=5)
+    with Mining(world.chain):
+        (answer,) = await settled(manager, [world.charge(70)])
+        assert (answer["status"], world.income()) == ("final", 70)
+        mint(world, 60)
+        for number in range(12):
+            paid = await sent(manager, "deposit_for", f"card {number}", owner=owner, amount=5)
+            assert paid["status"] == "final"
+    assert balance(world, owner) == 60
 
 
 async def granted(world: World, manager: PluginManager, cap: int, number: int = 4) -> dict[str, Any]:
