@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import trio
+from eth_account.signers.local import LocalAccount
 
 from decentraspace.api.app import create_app
 from decentraspace.api.server import serve_api
@@ -66,6 +67,7 @@ class SmallNode:
             self.key.peer_id,
             self.config.api.token_lifetime,
             self.records.is_revoked,
+            self.records.given_to,
         )
         self._closing.callback(self.sessions.close)
         self.usage = UsageStore(folder / "usage.sqlite")
@@ -136,9 +138,9 @@ class SmallNode:
 class Person:
     """A wallet with a session key, and what it takes to use the API."""
 
-    def __init__(self, node: SmallNode, **session: Any) -> None:
+    def __init__(self, node: SmallNode, *, wallet: LocalAccount | None = None, **session: Any) -> None:
         self.node = node
-        self.wallet = make_wallet()
+        self.wallet = wallet or make_wallet()
         self.address = address_of(self.wallet)
         self.key, self.delegation = make_session(self.wallet, node.rules, **session)
         self.headers: dict[str, str] = {}

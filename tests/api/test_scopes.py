@@ -155,6 +155,7 @@ def test_what_is_open_to_it_is_chosen_one_by_one() -> None:
         ("GET", "/auth/tier/"),
         ("POST", "/hosting/deploy/"),
         ("GET", "/hosting/status/"),
+        ("GET", "/blockchain/ownership/"),  # public, as the one before
         ("POST", "/storage/upload/"),
     }
     assert not any(e.admin for e in endpoints() if e.narrow)
