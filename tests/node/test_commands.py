@@ -94,7 +94,7 @@ def test_commands_of_plugins_are_listed_and_run(tmp_path: Path) -> None:
     without = command(tmp_path, "greet")
     assert without.returncode == 2
     assert "No such command" in without.stderr
-    assert "Commands of plugins" not in command(tmp_path, "--help").stdout
+    assert "Say hello" not in command(tmp_path, "--help").stdout
 
 
 def test_help_is_there_when_the_configuration_is_broken(tmp_path: Path) -> None:
