@@ -29,7 +29,7 @@ from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import run_gc
 from decentraspace.content.scrub import run_scrub
 from decentraspace.content.uploads import UploadStore
-from decentraspace.errors import ConfigError, DecentraSpaceError, in_words
+from decentraspace.errors import ConfigError, DecentraSpaceError, in_words, innermost
 from decentraspace.gateway.control import ControlServer
 from decentraspace.gateway.process import serve_gateway_and_control
 from decentraspace.hosting import Hosting
@@ -299,7 +299,7 @@ async def run_node(config: Config, passphrase: bytes | None = None) -> int:
                 nursery.start_soon(_until_signal, nursery.cancel_scope)
                 nursery.start_soon(node.run)
     except* DecentraSpaceError as group:
-        code = _complain(_first(group))
+        code = _complain(innermost(group))
     return code
 
 
@@ -309,13 +309,6 @@ async def _until_signal(scope: trio.CancelScope) -> None:
             log.info("stopping", signal=signal.Signals(number).name)
             scope.cancel()
             return
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return inner
 
 
 def _complain(error: BaseException) -> int:

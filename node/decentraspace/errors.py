@@ -108,3 +108,10 @@ def in_words(error: BaseException) -> str:
     """What went wrong and what to do next, as sentences on one line."""
     parts = (str(error).strip(), str(getattr(error, "hint", "")).strip())
     return " ".join(part if part[-1] in ".!?…" else part + "." for part in parts if part)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error within groups of groups: what people are told."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

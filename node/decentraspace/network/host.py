@@ -20,7 +20,7 @@ from multiaddr import Multiaddr
 
 from decentraspace import ports
 from decentraspace.config import NetworkConfig
-from decentraspace.errors import ConfigError
+from decentraspace.errors import ConfigError, innermost
 from decentraspace.identity.keys import NodeKey
 from decentraspace.network import mdns, sync
 from decentraspace.network.bitswap.service import Bitswap
@@ -190,7 +190,7 @@ class Network:
                         raise
                     if trio.current_time() - begin > _RESTART_FORGOTTEN:
                         delay = _RESTART_FIRST
-                    log.error("libp2p_failed", reason=repr(_innermost(group)), restart_in=delay)
+                    log.error("libp2p_failed", reason=repr(innermost(group)), restart_in=delay)
                 finally:
                     self._live = None
                 await trio.sleep(delay)
@@ -299,12 +299,6 @@ async def _disconnect(host: Any, peer: ID) -> None:
             await host.disconnect(peer)
     except Exception as error:  # noqa: BLE001 - it is gone, or will be
         log.debug("disconnect_failed", peer=str(peer), reason=repr(error))
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _reachable(listened: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from decentraspace.network.guests import Guests
 from decentraspace.network.pace import Pace
 from decentraspace.network.refused import Refused
 from decentraspace.network.serving import Serving
+from decentraspace.network.streams import finish
 from decentraspace.records.judging import Pool
 from decentraspace.records.store import AddResult, RecordStore
 
@@ -301,14 +302,3 @@ async def _refuse(stream: Any) -> None:
     except Exception as error:  # noqa: BLE001 - whoever does not listen asks again
         log.debug("busy_not_told", reason=repr(error))
     await finish(stream)
-
-
-async def finish(stream: Any, *, reset: bool = False) -> None:
-    """Close or reset a libp2p stream, whatever state it is in."""
-    if stream is None:
-        return
-    with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
-        try:
-            await (stream.reset() if reset else stream.close())
-        except Exception as error:  # noqa: BLE001 - it is gone either way
-            log.debug("stream_close_failed", reason=repr(error))

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 import trio
 
-from decentraspace.errors import BadInput
+from decentraspace.errors import BadInput, innermost
 from decentraspace.network import frames
 from decentraspace.network.line import Line
 from decentraspace.network.reconcile import ID, Tree
@@ -113,7 +113,7 @@ class Taker:
                     except Exception as error:  # noqa: BLE001 - raised again when what came before is stored
                         broken = error
         except ExceptionGroup as group:
-            raise _first(group) from group
+            raise innermost(group) from group
         if broken is not None:
             raise broken
         if len(self._awaited) > max(_MISSING_MOST, len(awaited) // 10):
@@ -210,10 +210,3 @@ def _name_of(envelope: bytes, judgement: Judgement) -> bytes | None:
         return codec.record_cid(codec.decode_envelope(envelope).record)[-ID:]
     except BadInput:
         return None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

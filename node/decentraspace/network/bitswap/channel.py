@@ -11,6 +11,7 @@ from libp2p.peer.id import ID
 
 from decentraspace.errors import BadInput
 from decentraspace.network.bitswap.wire import MAX_MESSAGE, PROTOCOL
+from decentraspace.network.streams import finish
 
 log = structlog.get_logger(__name__)
 
@@ -121,10 +122,4 @@ class Outgoing:
 
     async def _end(self, *, reset: bool = False) -> None:
         stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        with trio.CancelScope(deadline=trio.current_time() + 2, shield=True):
-            try:
-                await (stream.reset() if reset else stream.close())
-            except Exception as error:  # noqa: BLE001 - it is gone either way
-                log.debug("stream_close_failed", reason=repr(error))
+        await finish(stream, reset=reset)
