@@ -133,15 +133,12 @@ def _listed_plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
     from decentraspace.cli.extensions import any_names
 
     try:
-        directory = ctx.params.get("plugins_dir") or _plugins_directory(ctx)
-        return _plugin_commands(ctx) if any_names(b"cli_commands", directory) else {}
+        plugins = load_config(ctx.params.get("config_path"), ctx.params.get("data_dir")).plugins
+        directory = ctx.params.get("plugins_dir") or plugins.directory
+        return _plugin_commands(ctx) if any_names(b"cli_commands", directory, plugins.disabled) else {}
     except DecentraSpaceError as error:
         click.echo(f"Plugins are not listed: {in_words(error)}", err=True)
         return {}
-
-
-def _plugins_directory(ctx: click.Context) -> str:
-    return load_config(ctx.params.get("config_path"), ctx.params.get("data_dir")).plugins.directory
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
