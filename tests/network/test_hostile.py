@@ -208,7 +208,9 @@ async def test_an_exchange_with_a_hostile_peer_ends_and_is_logged(factory: Facto
             await until(lambda: any(entry["event"] == "exchange_failed" for entry in logs))
         await still_works(first, second)
         assert first.store.ids() == sorted(first.store.ids())
-        await until(lambda: first.network.rounds.answering == {})  # the other may be in an exchange of its own
+        await until(
+            lambda: first.network.rounds.answering == {}
+        )  # the other may be in an exchange of its own
 
 
 async def test_a_peer_that_says_nothing_is_left(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,9 @@ class SiteBrief:
     label: str = attr("Its label.")
     host: str = attr("First label of its host name.")
     owner: str = attr("The wallet that owns it.")
-    founder: str = attr("The wallet that made it, of which its id is made, and which its manifests name as `owner`.")
+    founder: str = attr(
+        "The wallet that made it, of which its id is made, and which its manifests name as `owner`."
+    )
     channel: str = attr("`production`, or the preview's name.")
     seq: int = attr("Number of the current version.")
     root: str = attr("Root CID of the current version.")
