@@ -58,7 +58,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def caught_up(parts: Parts, workshop: Workshop) -> None:
     """Run the mirroring until nothing is left to tell."""
-    mirroring = Mirroring(parts.config.data_dir / "mirror.sqlite", parts.blocks, workshop.manager(parts))
+    mirroring = Mirroring(
+        parts.config.data_dir / "mirror.sqlite", parts.blocks, workshop.manager(parts, timeout=30.0)
+    )
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(mirroring.run)
