@@ -15,7 +15,7 @@ OTHERS = frozenset(
     for name in (
         *("CONFIG", "HOME", "KEY_PASSPHRASE"),
         *("GATEWAY_LISTEN", "GATEWAY_SETTINGS"),
-        *("LAB_SEEDS", "REQUIRE_REAL"),
+        *("KILLS", "LAB_SEEDS", "MONTH_DAYS", "MONTH_OWNERS", "MONTH_SEED", "REQUIRE_REAL"),
     )
 )
 _NAME_MOST = 100  # characters shown
