@@ -161,15 +161,62 @@ _PURCHASE = record(
     {"status": one_of("done", "pending", "refused"), "reference": shapes.REFERENCE},
     {"expires": shapes.TIME, "detail": text(2000)},
 )
+_RECORD = record({"type": text(20), "host": shapes.NAME, "value": text(1000)}, {"note": text(1000)})
 
 
 @_hook(
     optional(
-        record({"kind": one_of("site", "ipfs"), "value": text(253)}, {"ttl": integer(0, 86400, "seconds")})
+        record(
+            {"kind": one_of("site", "ipfs", "ipns", "none"), "value": text(253)},
+            {
+                "ttl": integer(0, 86400, "seconds"),
+                "path": text(1000, r"(?:/[^\s]*)?", "a path that begins with /"),
+            },
+        )
     )
 )
 async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
-    """What `name` (lower case, no trailing dot) stands for now: a site's host label or id, or a CID."""
+    """What `name` (lower case, no trailing dot) stands for now, and for `ttl` seconds.
+
+    "site": `value` is a site's id or host label; "ipfs": a CID; "ipns": the name of a key, or a name of DNS that is
+    to be looked up next; "none": `value` is "", and there is no such name, or it leads nowhere. `path`: below
+    `value`. Only the plugin that `names.resolvers` sets for the name is asked. Unavailable when nobody could say: what
+    was known before goes on being used then.
+    """
+
+
+@_hook(
+    optional(
+        record(
+            {
+                "state": one_of("held", "missing", "stranger"),
+                "method": text(40, r"[a-z][a-z0-9-]*", "an identifier"),
+                "detail": text(2000),
+            },
+            {
+                "ttl": integer(0, 86400, "seconds"),
+                "expires": shapes.TIME,
+                "seen": list_of(
+                    record(
+                        {"server": text(200), "state": one_of("yes", "no", "silent")}, {"detail": text(500)}
+                    ),
+                    20,
+                ),
+                "points": shapes.BOOLEAN,
+            },
+        )
+    ),
+    deadline=20.0,
+)
+async def name_verify(name: str, owner: str, site: str, gateway: str, node: NodeAPI) -> dict[str, Any] | None:
+    """Whether the wallet `owner` (lower case) may say what `name` shows, by what the naming system itself says.
+
+    "held": it may. "missing": there is no proof of anybody yet. "stranger": the name provably is another's, which ends
+    a link at once. `method`: how that was found, such as "txt" or "ens-owner"; `detail`: what it means, in words for
+    whoever links the name; `ttl`: how long it holds; `expires`: when the name itself ends; `seen`: what each server
+    says; `points`: whether the name leads visitors to this network already. `site`: the host label it is to show;
+    `gateway`: host name of this node's gateway, or "". Unavailable when nobody can say: never "missing" for that.
+    """
 
 
 @_hook(optional(shapes.ADDRESS))
@@ -183,26 +230,69 @@ async def name_owner(name: str, node: NodeAPI) -> str | None:
             {"available": shapes.BOOLEAN, "credits": shapes.CREDITS, "years": integer(1, 100)},
             {"valid_until": shapes.TIME, "detail": text(2000)},
         )
-    )
+    ),
+    deadline=30.0,
 )
 async def name_quote(name: str, years: int, node: NodeAPI) -> dict[str, Any] | None:
     """Whether `name` can be had for `years`, and for how many credits."""
 
 
 @_hook(optional(_PURCHASE), deadline=120.0)
-async def name_purchase(name: str, years: int, owner: str, key: str, node: NodeAPI) -> dict[str, Any] | None:
-    """Buy or renew `name` for `owner`. `key` is unique to the purchase: the same key never buys twice."""
+async def name_purchase(
+    name: str, years: int, owner: str, key: str, contact: dict[str, str] | None, node: NodeAPI
+) -> dict[str, Any] | None:
+    """Buy or renew `name` for `owner`, who has the credits set aside.
+
+    `key` is unique to the purchase: the same key never buys twice, also across crashes, but answers with how it
+    stands. "pending": asked again with the key, without `contact`; "refused": nothing was bought, and the credits go
+    back. `contact`: what a registrar asks for of a person, or None; to be passed on and neither logged nor kept.
+    `expires`: when the name ends if it is not renewed.
+    """
+
+
+@_hook(optional(list_of(_RECORD, 50)))
+def name_instructions(
+    name: str, site: str, owner: str, gateway: str, node: NodeAPI
+) -> list[dict[str, str]] | None:
+    """The records that the owner of `name` has to enter for it to show `site`, a host label.
+
+    Those that prove that the wallet `owner` may link it, and those that lead visitors to `gateway`, the host name of
+    this node's gateway ("" where it has none). `type`: such as "TXT", or in words what else is to be done.
+    """
 
 
 @_hook(
     optional(
-        list_of(
-            record({"type": text(20), "host": shapes.NAME, "value": text(1000)}, {"note": text(1000)}), 50
+        record(
+            {
+                "chain_id": shapes.CHAIN,
+                "to": shapes.ADDRESS,
+                "data": text(20_000, r"0x(?:[0-9a-f]{2})*", "bytes as 0x and hex digits"),
+                "value": integer(0, 2**256 - 1, "wei"),
+                "detail": text(2000),
+            }
         )
-    )
+    ),
+    deadline=20.0,
 )
-def name_instructions(name: str, site: str, node: NodeAPI) -> list[dict[str, str]] | None:
-    """The records that the owner of `name` has to enter for it to show `site`, a host label."""
+async def name_transaction(name: str, owner: str, target: str, node: NodeAPI) -> dict[str, Any] | None:
+    """A transaction for `owner` to sign, after which `name` leads to `target`, a content path (/ipns/NAME or
+    /ipfs/CID), wherever names of its kind are understood. Nothing is sent."""
+
+
+@_hook(
+    optional(record({"status": one_of("done", "refused"), "detail": text(2000)})),
+    deadline=60.0,
+)
+async def name_update(
+    name: str, records: list[dict[str, str]], credentials: dict[str, str], node: NodeAPI
+) -> dict[str, Any] | None:
+    """Enter `records` (each {"type", "host", "value"}) where `name` is kept, with `credentials` of its owner.
+
+    What they are called is the plugin's to say (a TSIG key, a token of an API). They are used and forgotten: not
+    logged, not written down. Other records of these hosts stay as they are, but for those of the same type that
+    exclude each other.
+    """
 
 
 # -- payments

@@ -71,6 +71,29 @@ async def test_first_stops_at_the_first_answer(workshop: Workshop) -> None:
     assert info(manager, "c").health == "ok"
 
 
+async def test_one_plugin_is_asked_and_no_other(workshop: Workshop) -> None:
+    for name, body in [
+        ("a", "return '0x' + 'a' * 40"),
+        ("b", "return None"),
+        ("c", "raise errors.Unavailable('The chain is far away')"),
+        ("d", "return 5"),
+    ]:
+        workshop.write(
+            name, f"from decentraspace import errors\n@hookimpl\nasync def name_owner(name):\n    {body}\n"
+        )
+    workshop.write("e", "@hookimpl\nasync def storage_unpin(cid):\n    return True\n")
+    manager = workshop.manager()
+    assert await manager.one("a", "name_owner", name="x") == "0x" + "a" * 40
+    assert await manager.one("b", "name_owner", name="x") is None
+    assert await manager.one("e", "name_owner", name="x") is None
+    with pytest.raises(errors.Unavailable, match="far away"):
+        await manager.one("c", "name_owner", name="x")
+    with pytest.raises(errors.Unavailable, match="plugin d failed"):
+        await manager.one("d", "name_owner", name="x")
+    with pytest.raises(errors.Unavailable, match="not in use"):
+        await manager.one("f", "name_owner", name="x")
+
+
 async def test_a_refusal_is_an_answer_not_a_failure(workshop: Workshop, logged: list[Any]) -> None:
     workshop.write(
         "strict",

@@ -27,7 +27,31 @@ RIGHT: dict[str, list[Any]] = {
         {"service": "x", "reachable": False, "pinned": 1, "queued": 0, "failed": 2, "detail": "two\nlines"},
         None,
     ],
-    "name_resolve": [{"kind": "ipfs", "value": CID}, {"kind": "site", "value": "a--b", "ttl": 60}],
+    "name_resolve": [
+        {"kind": "ipfs", "value": CID, "path": "/docs"},
+        {"kind": "site", "value": "a--b", "ttl": 60},
+        {"kind": "ipns", "value": "k51", "path": ""},
+        {"kind": "none", "value": "", "ttl": 0},
+        None,
+    ],
+    "name_verify": [
+        {"state": "held", "method": "ens-owner", "detail": "x", "ttl": 60, "expires": 1, "points": True},
+        {
+            "state": "missing",
+            "method": "txt",
+            "detail": "x",
+            "seen": [
+                {"server": "192.0.2.1", "state": "silent"},
+                {"server": "b", "state": "no", "detail": "x"},
+            ],
+        },
+        {"state": "stranger", "method": "txt", "detail": ""},
+    ],
+    "name_transaction": [
+        {"chain_id": 1, "to": ADDRESS, "data": "0x00", "value": 0, "detail": "Sign it."},
+        None,
+    ],
+    "name_update": [{"status": "done", "detail": ""}, {"status": "refused", "detail": "x"}, None],
     "name_owner": [ADDRESS],
     "name_quote": [{"available": True, "credits": 5, "years": 1, "valid_until": 1_800_000_000}],
     "name_purchase": [
@@ -132,7 +156,21 @@ WRONG: dict[str, list[Any]] = {
         {"service": "x", "reachable": True, 5: 5},
         [("service", "x")],
     ],
-    "name_resolve": [{"kind": "ftp", "value": "x"}, {"kind": "site", "value": "x", "ttl": -1}],
+    "name_resolve": [
+        {"kind": "ftp", "value": "x"},
+        {"kind": "site", "value": "x", "ttl": -1},
+        {"kind": "ipfs", "value": CID, "path": "docs"},
+        {"kind": "ipfs", "value": CID, "path": "/a b"},
+    ],
+    "name_verify": [
+        {"state": "yes", "method": "txt", "detail": ""},
+        {"state": "held", "method": "TXT record", "detail": ""},
+        {"state": "held", "method": "txt"},
+        {"state": "held", "method": "txt", "detail": "", "points": 1},
+        {"state": "held", "method": "txt", "detail": "", "seen": [{"server": "x", "state": "maybe"}]},
+    ],
+    "name_transaction": [{"chain_id": 1, "to": ADDRESS, "data": "0x0", "value": 0, "detail": ""}],
+    "name_update": [{"status": "pending", "detail": ""}],
     "name_owner": ["0x", "0x" + "g" * 40, ADDRESS + "00", ADDRESS.encode(), ADDRESS + "\n"],
     "name_quote": [
         {"available": True, "credits": -1, "years": 1},

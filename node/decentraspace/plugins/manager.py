@@ -183,6 +183,24 @@ class PluginManager:
                 return (True, outcome.value) if outcome.kind == "value" else (False, None)
         return False, None
 
+    async def one(self, plugin: str, hook: str, **arguments: Any) -> Any:
+        """What `hook` of this plugin and of no other gives, or None. Raises what it refuses with, and Unavailable
+        when it is not in use or fails. None, too, for a plugin without that hook."""
+        member = next((m for m in self._members if m.name == plugin), None)
+        if member is None or not member.health.usable:
+            raise Unavailable(
+                f"The plugin {plugin} is not in use at this node", hint="`decentraspace plugins` says why."
+            )
+        for found, implementation in self._find(hook, arguments)[1]:
+            if found is member:
+                outcome = await member.invoke(implementation, arguments)
+                if outcome.refusal is not None:
+                    raise outcome.refusal
+                if outcome.kind != "value":
+                    raise Unavailable(f"The plugin {plugin} failed", hint="The operator's log says why.")
+                return outcome.value
+        return None
+
     async def first(self, hook: str, **arguments: Any) -> HookResult | None:
         """Ask one plugin after the other; the first value that is not None.
 
