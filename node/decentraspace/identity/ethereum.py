@@ -1,9 +1,11 @@
 """The little of Ethereum that verifying a wallet's signature takes: Keccak, addresses, EIP-191 recovery.
 
-Small libraries only (coincurve, pycryptodome): eth-account would cost the node 40 MB.
+Small libraries only (coincurve, safe-pysha3): eth-account would cost the node 40 MB.
 """
 
 from __future__ import annotations
+
+from sha3 import keccak_256
 
 from decentraspace.errors import BadInput
 
@@ -11,9 +13,7 @@ _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
 def keccak256(data: bytes) -> bytes:
-    from Crypto.Hash import keccak  # late: a client that verifies nothing starts faster without
-
-    return bytes(keccak.new(digest_bits=256, data=data).digest())
+    return bytes(keccak_256(data).digest())
 
 
 def checksum_address(address: bytes) -> str:

@@ -15,23 +15,23 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from Crypto.Hash import keccak
+from sha3 import keccak_256
 
 from decentraspace.errors import BadInput
 
 EMPTY: Final = bytes(32)
 """The root of no leaves."""
-_WORD_MOST = 2**256
 _STRING_MOST = 32  # bytes of a service's name: one word
 
 
-def keccak256(data: bytes) -> bytes:
-    """As in identity/ethereum.py, without looking for the library each time: this is called by the million."""
-    return keccak.new(digest_bits=256, data=data).digest()
-
-
 def _node(one: bytes, other: bytes) -> bytes:
-    return keccak256(one + other if one < other else other + one)
+    digest: bytes = keccak_256(one + other if one < other else other + one).digest()
+    return digest
+
+
+def _leaf(data: bytes) -> bytes:
+    digest: bytes = keccak_256(keccak_256(data).digest()).digest()
+    return digest
 
 
 class Tree:
@@ -72,9 +72,10 @@ def root_from(leaf: bytes, proof: Sequence[bytes]) -> bytes:
 
 
 def _word(value: int) -> bytes:
-    if not 0 <= value < _WORD_MOST:
-        raise BadInput(f"{str(value)[:40]} is no amount")
-    return value.to_bytes(32, "big")
+    try:
+        return value.to_bytes(32, "big")
+    except OverflowError:
+        raise BadInput("An amount is below zero, or has more than 256 bits") from None
 
 
 def site_bytes(site: str) -> bytes:
@@ -106,12 +107,11 @@ def service_words(service: str) -> bytes:
 
 def usage_leaf_of(site: bytes, hour: int, service: bytes, quantity: int, credits: int) -> bytes:
     """`usage_leaf` with what many leaves have in common made beforehand: `site_bytes` and `service_words`."""
-    head = site + hour.to_bytes(32, "big") + _FIFTH + _word(quantity) + _word(credits)
-    return keccak256(keccak256(head + service))
+    return _leaf(site + _word(hour) + _FIFTH + _word(quantity) + _word(credits) + service)
 
 
 def charge_leaf(allocation: bytes, cumulative: int, usage_root: bytes) -> bytes:
     """abi.encode(bytes32 allocation, uint256 cumulative, bytes32 usageRoot), hashed."""
     if len(allocation) != 32 or len(usage_root) != 32:
         raise BadInput("An allocation and a root have 32 bytes")
-    return keccak256(keccak256(allocation + _word(cumulative) + usage_root))
+    return _leaf(allocation + _word(cumulative) + usage_root)
