@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import trio
 
@@ -19,12 +20,30 @@ from decentraspace.records.verdict import VerifiedRecord
 from decentraspace.units import size_of
 
 
+class Credit(Protocol):
+    """What is asked of the ledger. Blocking."""
+
+    def require_storage(self, owner: bytes, site: str, size: int) -> None: ...
+    def beyond_tier(self, owner: bytes, detail: str, hint: str, limit: int) -> PaymentRequired: ...
+
+
+class _Unlimited:
+    """Where nothing is charged."""
+
+    def require_storage(self, owner: bytes, site: str, size: int) -> None: ...
+
+    def beyond_tier(self, owner: bytes, detail: str, hint: str, limit: int) -> PaymentRequired:
+        return PaymentRequired(detail, hint=hint, limit=limit)
+
+
 class Admission:
-    """`tier` of a wallet. `look_at_chain`: have the records follow what the chain says by now."""
+    """`tier` of a wallet. `credit`: who says what can be paid. `look_at_chain`: have the records follow what the
+    chain says by now."""
 
     def __init__(self, limits: LimitsConfig, records: RecordStore, tier: Callable[[bytes], str]) -> None:
         self.limits, self.records, self._tier = limits, records, tier
         self.look_at_chain: Callable[[], Awaitable[None]] | None = None
+        self.credit: Credit = _Unlimited()
 
     async def check_owner(self, verified: VerifiedRecord, manifest: SiteManifest) -> None:
         """Whoever has just bought a site need not wait for the next look at the chain."""
@@ -51,26 +70,28 @@ class Admission:
             )
 
     def check_limits(self, owner: bytes, manifest: SiteManifest) -> None:
-        """What the tier has room for, counting what is shown: the newest version of each channel. Blocking."""
+        """What the tier has room for and what can be paid, counting what is shown: the newest version of each
+        channel. PaymentRequired. Blocking."""
         limits = self.limits
         paid = self._tier(owner) == "paid"
         most_sites = limits.paid_sites if paid else limits.free_sites
         most_bytes = limits.paid_bytes if paid else limits.free_bytes
         replicas = limits.paid_replicas if paid else limits.free_replicas
+        beyond = partial(self.credit.beyond_tier, owner)
         if (manifest.replicas or 0) > replicas:
-            raise PaymentRequired(
+            raise beyond(
                 f"This tier has {replicas} node(s) hold a site, not {manifest.replicas}",
-                hint="Deploy with fewer copies, or ask the operator for the paid tier.",
-                limit=replicas,
+                "Deploy with fewer copies, or ask the operator for the paid tier.",
+                replicas,
             )
         here = (manifest.site_id, manifest.channel)
         others = [h for h in self.records.sites(owner, limit=-1) if (h.site_id, h.channel) != here]
         sites = len({h.site_id for h in others} - {manifest.site_id})
         if sites >= most_sites:
-            raise PaymentRequired(
+            raise beyond(
                 f"This tier has room for {most_sites} site(s), and {sites} exist",
-                hint="Deploy to the site you have, or ask the operator for the paid tier.",
-                limit=most_sites,
+                "Deploy to the site you have, or ask the operator for the paid tier.",
+                most_sites,
             )
         channels = sum(h.site_id == manifest.site_id for h in others)
         if channels >= limits.channels:
@@ -82,11 +103,14 @@ class Admission:
         sizes = {h.root: h.size for h in others if h.root != manifest.root}
         total = sum(sizes.values()) + manifest.size
         if total > most_bytes:
-            raise PaymentRequired(
+            raise beyond(
                 f"This tier stores {size_of(most_bytes)}; with this deploy it would be {size_of(total)}",
-                hint="Make the site smaller, or ask the operator for the paid tier.",
-                limit=most_bytes,
+                "Make the site smaller, or ask the operator for the paid tier.",
+                most_bytes,
             )
+        of_site = {h.root for h in others if h.site_id == manifest.site_id}
+        size = sum(sizes[root] for root in of_site & sizes.keys()) + manifest.size
+        self.credit.require_storage(owner, manifest.site_id, size)
 
 
 def check_name(verified: VerifiedRecord) -> None:

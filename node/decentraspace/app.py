@@ -113,6 +113,7 @@ class Node:
                 connected=lambda: [peer.peer_id for peer in self.network.peers()],
             )
             self._closing.callback(self.hosting.moderation.close)
+            self.hosting.admission.credit = self.ledger
             if self.bitswap is not None:
                 self.hosting.challenges.exchange = self.bitswap.ask
             self.mirroring = Mirroring(data / "mirror.sqlite", self.blocks, self.plugins)

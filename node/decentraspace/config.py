@@ -292,6 +292,12 @@ class BillingConfig:
         1,
         MOST,
     )
+    cover: int = _setting(
+        86400,
+        "Seconds for which storage of what is uploaded or deployed must be covered, or it is refused.",
+        0,
+        31 * 86400,
+    )
     grace: int = _setting(
         30 * 86400,
         "Seconds that data is kept whose storage nobody pays for, or whose site has expired.",

@@ -90,9 +90,10 @@ class SmallNode:
             fetcher=None,  # type: ignore[arg-type]  # nothing is fetched here
             publish=self._publish,
             emit=self.plugins.call,
-            tier=self.sessions.tier,
+            tier=self.ledger.tier,
         )
         self._closing.callback(self.hosting.moderation.close)
+        self.hosting.admission.credit = self.ledger
         sites = Sites(self.records, self.hosting.holdings, self.key.public)
         self.billing = Billing(
             self.config,

@@ -58,6 +58,11 @@ class Owner:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
+    def refused(self, *words: object) -> str:
+        done = command(self.folder, *words, **self.clock)
+        assert done.returncode == 2, done.stdout + done.stderr
+        return done.stderr
+
     def pay(self, *words: object) -> Any:
         """A command that sends transactions."""
         sent = self.run(
@@ -107,7 +112,8 @@ def make_node(tmp_path: Path, owner: Owner) -> Callable[[], RunningNode]:
         "CONFIG": str(file), "PLUGINS_DISABLED": "billing_paystack,storage_ipfs",
         "BILLING_TICK": "0.2", "BILLING_SETTLE_CHECK": "0.5", "BILLING_SETTLE_LEAST": "1",
         "BILLING_REQUESTS_PRICE": str(_REQUESTS), "BILLING_PAID_LEAST": "1000", "BILLING_EGRESS_PRICE": "0",
-        "BILLING_STORAGE_PRICE": "0", "LIMITS_PAID_FREE_REQUESTS": "0", "LIMITS_FREE_REQUESTS": "0",
+        "BILLING_STORAGE_PRICE": "1", "LIMITS_PAID_FREE_REQUESTS": "0", "LIMITS_FREE_REQUESTS": "0",
+        "LIMITS_PAID_FREE_STORAGE": "0", "LIMITS_FREE_STORAGE": "0",
     }  # fmt: skip
 
     def make() -> RunningNode:
@@ -133,6 +139,8 @@ def test_credits_are_bought_used_up_settled_and_bought_again(
     node = make_node()
     with node:
         owner.run("login", "--node", node.url, "--key-stdin", stdin=owner.key)
+        node.until(lambda: owner.balance()["billing"])
+        assert "credits are missing for storage" in owner.refused("deploy", folder)
         owner.pay("recharge", "0.5usd")
         owner.pay("grant", str(_CAP))
         node.until(lambda: owner.balance()["room"] == _CAP)
@@ -145,6 +153,8 @@ def test_credits_are_bought_used_up_settled_and_bought_again(
             time.sleep(0.3)
         assert refused.status_code == 402
         assert refused.headers["Cache-Control"] == "no-store"
+        (folder / "more.html").write_text("<p>more</p>")
+        assert "/billing/recharge/" in owner.refused("deploy", folder)
         assert node.process is not None
         node.process.kill()
         node.process.wait()
@@ -171,4 +181,5 @@ def test_credits_are_bought_used_up_settled_and_bought_again(
         owner.run("verify-statement", file, "--rpc", world.chain.url)
         owner.pay("grant", "20000")
         node.until(lambda: visit(node, host).status_code == 200)
+        owner.run("deploy", folder)
     assert inspect(tmp_path / "node" / "data" / "ledger.sqlite") == []

@@ -20,6 +20,7 @@ from decentraspace.ledger.charging import (
     paused_services,
     value,
 )
+from decentraspace.ledger.covering import cover
 from decentraspace.ledger.prices import EGRESS, REQUESTS, SERVED, STORAGE, UNITS, PriceList
 
 SITES = ("a" * 16, "b" * 16, "")
@@ -145,3 +146,14 @@ def test_why_a_site_is_paused() -> None:
     assert paused_services(site, Standing(), PriceList({})) == {}
     only_stream = Standing(funds=(Fund(1, 0, 5),))
     assert set(paused_services(site, only_stream, prices)) == {EGRESS, REQUESTS}
+
+
+def test_a_use_worth_less_than_a_credit_is_covered_only_where_somebody_would_pay_one() -> None:
+    listed = PriceList({EGRESS: 1})
+    use = Use("a" * 16, EGRESS, 1)
+    poor, rich, given = Standing(), Standing(funds=RICH), Standing(allowance={EGRESS: 1})
+    assert (cover([use], poor, listed).missing, cover([use], poor, listed).reason) == (1, CREDIT)
+    assert cover([use], rich, listed).ok
+    assert cover([use], given, listed).ok
+    assert not cover([use, use], given, listed).ok
+    assert cover([use], poor, PriceList()).ok

@@ -83,7 +83,7 @@ class Shared:
 
     def __init__(self, node: NodeServices, state: State) -> None:
         self.allowances = Allowances(state, node.config.storage.gc_grace)
-        self.kept = KeptUploads(state, node.blocks, node.config, node.sessions.tier)
+        self.kept = KeptUploads(state, node.blocks, node.config, node.ledger.tier)
         self.threads = trio.CapacityLimiter(_THREADS)
         self.free_threads = trio.CapacityLimiter(_FREE_THREADS)
         self.uploading: list[tuple[bytes, bool]] = []  # (wallet, whether it is of the free tier)

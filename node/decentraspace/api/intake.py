@@ -65,6 +65,11 @@ class UploadAnswer:
     links: dict[str, str] = attr("`path`: where this node's gateway serves it.")
 
 
+async def covered(call: Call, size: int) -> None:
+    """PaymentRequired unless what the wallet stores here can be paid for a while with so many bytes more."""
+    await trio.to_thread.run_sync(call.node.ledger.require_storage, call.owner, "", size)
+
+
 @asynccontextmanager
 async def turn(call: Call) -> AsyncIterator[None]:
     """One of the places for uploads, and no garbage collection of what it brings until it is pinned."""

@@ -13,7 +13,7 @@ import trio
 from decentraspace.api import ingest
 from decentraspace.api.body import WORTH, Body, Stalled
 from decentraspace.api.ingest import CAR, FILE, TARS, ZIP
-from decentraspace.api.intake import AT_ONCE_EACH, PROBLEMS, UploadAnswer, counted, take, turn
+from decentraspace.api.intake import AT_ONCE_EACH, PROBLEMS, UploadAnswer, counted, covered, take, turn
 from decentraspace.api.routing import Call, Media, Reply, RouteTable
 from decentraspace.api.schemas import attr
 from decentraspace.errors import (
@@ -48,6 +48,7 @@ async def begin(call: Call) -> Reply:
     if media not in (CAR, ZIP, FILE, *TARS):
         raise UnsupportedMedia("Resumable uploads are zip, tar, CAR or one file")
     length = _number(call, "Upload-Length") if "Upload-Length" in call.headers else None
+    await covered(call, length or 0)
     name = await trio.to_thread.run_sync(_create, call, media, length)
     offset = await _append(call, name, 0, length)
     return Reply(None, 201, {"Location": f"/storage/upload/?upload={name}", "Upload-Offset": str(offset)})
@@ -122,6 +123,7 @@ async def resume(call: Call) -> Any:
         return Reply(None, 204, {"Upload-Offset": str(here), "Upload-Complete": "?0"})
     if info.length is not None and here != info.length:
         raise Conflict(f"The upload has {here} of {info.length} bytes", slug="wrong-length", offset=here)
+    await covered(call, here)
     async with writing(call, name), turn(call):
         path = uploads.path(name)
         file = await trio.to_thread.run_sync(lambda: path.open("rb"))

@@ -11,7 +11,7 @@ import trio
 from decentraspace.api import ingest, resumable
 from decentraspace.api.body import Pulled
 from decentraspace.api.ingest import CAR, FILE, FORM, ZIP
-from decentraspace.api.intake import PROBLEMS, UploadAnswer, counted, take, turn
+from decentraspace.api.intake import PROBLEMS, UploadAnswer, counted, covered, take, turn
 from decentraspace.api.kept import KeptUpload
 from decentraspace.api.resumable import PARTIAL
 from decentraspace.api.routing import Call, Media, Reply, RouteTable
@@ -98,6 +98,7 @@ async def upload(call: Call) -> Any:
     if call.headers.get("Upload-Complete") == "?0":
         return await resumable.begin(call)
     ingest.kind_of(call.media)
+    await covered(call, call.stream.expected or 0)
     async with turn(call):
         source = Pulled(call.stream, call.node.config.api.max_upload)
         if call.query.blocks:

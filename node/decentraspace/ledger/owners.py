@@ -6,35 +6,22 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from decentraspace.config import Config
 from decentraspace.database import reading
 from decentraspace.errors import BadInput, Forbidden, PaymentRequired
-from decentraspace.ledger import allocations, facts, journal, meters, pauses, rollup, statements
-from decentraspace.ledger.charging import CREDIT, CREDITS_MOST, Carry, Charged, Use, charge, lacking
+from decentraspace.ledger import allocations, covering, facts, journal, meters, pauses, rollup, statements
+from decentraspace.ledger.charging import CREDITS_MOST, Carry, Charged, Use
 from decentraspace.ledger.clock import HOUR, month_of
+from decentraspace.ledger.covering import Cover
 from decentraspace.ledger.merkle import service_words, site_bytes
-from decentraspace.ledger.prices import SERVED
+from decentraspace.ledger.prices import SERVED, STORAGE
 from decentraspace.ledger.purse import Purse
 from decentraspace.ledger.rollup import Terms, address
 
 _PAGE = 1000
-
-
-@dataclass(frozen=True)
-class Cover:
-    """Whether a use can be paid. `credits`: what it would cost beyond the allowance; `missing`: of that, what
-    nobody would pay; `reason`: credit, cap or exposure, "" when nothing is missing."""
-
-    credits: int
-    missing: int
-    reason: str
-
-    @property
-    def ok(self) -> bool:
-        return self.missing == 0
 
 
 @dataclass(frozen=True)
@@ -159,20 +146,50 @@ class Owners(Purse):
                 (owner, site, service),
             ).fetchone()
             carry = Carry(*found) if found else Carry()
-        [leaf] = charge([Use(site, service, quantity, credits, carry)], out.after, terms.asked).leaves
-        missing = leaf.waived
-        why = "" if not missing else lacking(site, service, out.after, terms.asked) or CREDIT
-        return Cover(leaf.credits + leaf.streamed + missing, missing, why)
+        return covering.cover([Use(site, service, quantity, credits, carry)], out.after, terms.asked)
+
+    def require_storage(self, owner: bytes, site: str, size: int) -> None:
+        """PaymentRequired unless `size` bytes of a site, instead of what is held of it, and all that is held of
+        the owner's others can be paid for the next `billing.cover` seconds. `site` "": of none."""
+        terms = self.terms
+        if terms.operator is None:
+            return
+        seconds = self.config.billing.cover
+        with self._lock, reading():
+            now = int(time.time())
+            after = self._outlook(owner, [site]).after
+            granted = {a.number: a for a in allocations.of_owner(self._db, owner, terms.operator)}
+            funds = [
+                fund._replace(stream=fund.stream + a.streamed(now + seconds) - a.streamed(now))
+                for fund in after.funds
+                if (a := granted[fund.number])
+            ]
+            rows = self._db.execute(
+                "SELECT site, bytes FROM holdings WHERE owner = ? AND site <> ? ORDER BY site", (owner, site)
+            ).fetchall()
+        uses = [Use(name, STORAGE, most * seconds // HOUR) for name, most in [*rows, (site, max(1, size))]]
+        uses[-1] = uses[-1]._replace(quantity=max(1, uses[-1].quantity))
+        after = replace(after, funds=tuple(funds))
+        self._refuse(covering.cover(uses, after, terms.asked), STORAGE)
+
+    def beyond_tier(self, owner: bytes, detail: str, hint: str, limit: int) -> PaymentRequired:
+        """402 for what the owner's tier has no room for; with what the paid tier costs, where that is to be had."""
+        if self.terms.operator is None or self.tier(owner) == "paid":
+            return PaymentRequired(detail, hint=hint, limit=limit)
+        found = self._refusal(detail, "tier", self.config.billing.paid_least, STORAGE)
+        found.members["limit"] = limit
+        return found
 
     def _outlook(self, owner: bytes, sites: Sequence[str] = ()) -> Charged:
         return rollup.outlook(self._db, owner, facts.clock(self._db), int(time.time()), self.terms, sites)
 
     def _refuse(self, cover: Cover, service: str) -> None:
         if not cover.ok:
-            raise PaymentRequired(
-                f"{cover.missing} credits are missing for {service}", hint=_HINTS[cover.reason],
-                missing=cover.missing, reason=cover.reason,
-            )  # fmt: skip
+            detail = f"{cover.missing} credits are missing for {service}"
+            raise self._refusal(detail, cover.reason, cover.missing, service)
+
+    def _refusal(self, detail: str, reason: str, missing: int, service: str) -> PaymentRequired:
+        return covering.refusal(detail, reason, missing, service, self.config.api_url)
 
     # -- how an owner stands
 
@@ -286,11 +303,5 @@ class Owners(Purse):
         """Services were paused or resumed: tell the gateway and the plugins."""
         raise NotImplementedError
 
-
-_HINTS = {
-    "credit": "Add credit and grant this node's operator an allocation: /billing/recharge/, /blockchain/credit/.",
-    "cap": "Raise the site's monthly cap, or wait for the next month.",
-    "exposure": "Wait for the next settlement; it is under way.",
-}
 
 __all__ = ["Account", "Cover", "Owners", "UsedRow"]
