@@ -45,6 +45,11 @@ class VerifiedDelegation:
     expires_at: int
     nonce: str
 
+    @property
+    def covers_all(self) -> bool:
+        """Every site of the wallet: then nobody needs to work out which one it is."""
+        return self.scope == ALL_SITES
+
     def covers(self, site: str) -> bool:
         return self.scope in (ALL_SITES, site)
 

@@ -281,10 +281,11 @@ Body = SiteManifest | Revocation | NodeAnnouncement | Receipt
 KINDS: dict[str, type[Any]] = {
     cls.kind_name: cls for cls in (SiteManifest, Revocation, NodeAnnouncement, Receipt)
 }
-# By kind: names of all fields, and of those that may be left out.
+# By kind: names of all fields, and of those that may not be left out.
 _FIELDS = {
-    kind: (frozenset(f.name for f in fields(cls)), frozenset(getattr(cls, "optional", ())))
+    kind: (names, names - set(getattr(cls, "optional", ())))
     for kind, cls in KINDS.items()
+    if (names := frozenset(f.name for f in fields(cls)))
 }
 OF_NODES = frozenset({"node", "receipt"})  # signed by a node's key, without a delegation
 
@@ -303,12 +304,13 @@ def from_map(kind: str, values: Any) -> Body:
     cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         raise BadInput(f"Records of kind {str(kind)[:40]!r} are not known")
-    names, optional = _FIELDS[kind]
-    if not isinstance(values, dict) or not names - optional <= set(values) <= names:
+    names, needed = _FIELDS[kind]
+    if not isinstance(values, dict) or not needed <= values.keys() <= names:
         raise BadInput(f"A record of kind {kind} has other fields than it should")
-    if any(values[name] is None for name in optional & set(values)):
-        raise BadInput("What there is not is left out")  # there would be two encodings of one thing
-    body: Body = cls(**{name: _read(value, name, name in cls.links) for name, value in values.items()})
+    for name in getattr(cls, "optional", ()):
+        if values.get(name, "") is None:
+            raise BadInput("What there is not is left out")  # there would be two encodings of one thing
+    body: Body = cls(**_read(values, cls.links))
     try:
         body.check()
     except TypeError as error:
@@ -316,11 +318,13 @@ def from_map(kind: str, values: Any) -> Body:
     return body
 
 
-def _read(value: Any, name: str, link: bool) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if link and value is not None:
-        if not isinstance(value, Link):
+def _read(values: dict[str, Any], links: tuple[str, ...]) -> dict[str, Any]:
+    """As the kinds of records have them: links as bytes, lists as tuples."""
+    result = {name: tuple(value) if type(value) is list else value for name, value in values.items()}
+    for name in links:
+        value = values[name]
+        if isinstance(value, Link):
+            result[name] = bytes(value)
+        elif value is not None and type(value) is not list:
             raise BadInput(f"{name} must be a link")
-        return bytes(value)
-    return value
+    return result

@@ -148,7 +148,7 @@ def _check_delegation(record: codec.Record, delegation: VerifiedDelegation) -> N
     # says, and not these bytes.
     if delegation.owner != owner and not isinstance(body, SiteManifest):
         raise RecordRefused("The delegation is by another wallet", slug="wrong-owner")
-    if isinstance(body, SiteManifest) and not delegation.covers(body.site_id):
+    if isinstance(body, SiteManifest) and not delegation.covers_all and not delegation.covers(body.site_id):
         raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
     if isinstance(body, Revocation) and not delegation.covers(body.site or ""):
         raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
