@@ -143,6 +143,22 @@ class NamesConfig:
     )
     timeout: float = _setting(5.0, "Seconds that looking up one name may take.", 0.1, 60.0)
     cache: int = _setting(10_000, "Names whose answers are kept, for as long as they say.", 1, 1_000_000)
+    resolvers: tuple[str, ...] = _setting(
+        (),
+        "Plugins that speak for names, by top-level domain; `*` for all others, which else are those of DNS.",
+        most=100,
+        form=forms.RESOLVER,
+    )
+    registrar: str = _setting(
+        "dns_registrar",
+        "The plugin, where there is one, that says who may link a name of DNS; else its TXT record is looked at.",
+    )
+    check_every: float = _setting(
+        86400.0, "Seconds after which the proof of a linked name is looked at again.", 1.0, _YEAR
+    )
+    grace: float = _setting(
+        3 * 86400.0, "Seconds that a linked name is still served after its proof has gone.", 0.0, _YEAR
+    )
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,10 @@ class RecordsConfig:
         "is its own.",
         0,
         MOST,
+    )
+    owner_names: int = _setting(1000, "Names that one wallet may have links of.", 0, MOST)
+    sponsor_claims: int = _setting(
+        32, "Wallets for which one sponsor may bring in links of one and the same name.", 0, MOST
     )
     sponsors: tuple[str, ...] = _setting(
         (), "Peer ids whose records are taken; empty: any (use on test networks only).", form=forms.PEER_ID
@@ -228,6 +248,8 @@ class LimitsConfig:
     free_bytes: int = _setting(1 * GIB, "Bytes a wallet of the free tier may store at this node.", 0, MOST)
     paid_sites: int = _setting(100, "Sites a wallet of the paid tier may have at this node.", 0, MOST)
     channels: int = _setting(50, "Channels (production and previews) a site may have at this node.", 1, MOST)
+    free_names: int = _setting(1, "Names a wallet of the free tier may link at this node.", 0, MOST)
+    paid_names: int = _setting(100, "Names a wallet of the paid tier may link at this node.", 0, MOST)
     paid_bytes: int = _setting(50 * GIB, "Bytes a wallet of the paid tier may store at this node.", 0, MOST)
     free_replicas: int = _setting(3, "Nodes that a site of the free tier may have hold it.", 1, 1000)
     paid_replicas: int = _setting(5, "Nodes that a site of the paid tier may have hold it.", 1, 1000)

@@ -23,6 +23,8 @@ _NETWORK = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _NAME_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_NAME_PART}(?:\.{_NAME_PART})*")
 _AUTHORITY = re.compile(r"(?P<name>[^:]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
+_RESOLVED = re.compile(r"\*|[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PLUGIN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PEER_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 _ADDRESS_MOST = 140  # characters; with /p2p/PEERID it is an address of an announcement, which has up to 200
 
@@ -179,6 +181,15 @@ def _nameserver(value: str) -> str:
     return value
 
 
+def _resolver(value: str) -> str:
+    """Host names have no case; the plugin's name is as its distribution has it."""
+    domain, equals, plugin = value.partition("=")
+    domain = domain.strip().lower().removeprefix(".")
+    if not equals or not _RESOLVED.fullmatch(domain) or not _PLUGIN.fullmatch(plugin.strip()):
+        raise ValueError
+    return f"{domain}={plugin.strip()}"
+
+
 def _peer_id(value: str) -> str:
     if not _PEER_ID.fullmatch(value):
         raise ValueError
@@ -218,6 +229,7 @@ NAMESERVER = Form(
     _nameserver,
     "IP addresses, port optional (`[ADDRESS]:PORT` of IPv6)",
 )
+RESOLVER = Form("`DOMAIN=PLUGIN`", "eth=dns_ens", _resolver, "`DOMAIN=PLUGIN`")
 PEER_ID = Form("peer id", _SOME_PEER, _peer_id, "peer ids")
 
 

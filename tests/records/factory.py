@@ -13,9 +13,17 @@ from eth_account.signers.local import LocalAccount
 from decentraspace.content import cid as cids
 from decentraspace.identity.delegation import Delegation, build_message
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest, site_id
+from decentraspace.records.schema import (
+    DomainLink,
+    NodeAnnouncement,
+    Receipt,
+    Revocation,
+    SiteManifest,
+    site_id,
+)
 from decentraspace.records.signing import (
     sign_announcement,
+    sign_domain,
     sign_receipt,
     sign_revocation,
     sign_site,
@@ -101,6 +109,24 @@ def make_revocation(
         "created": int(time.time()),
     }
     return sign_revocation(Revocation(**{**values, **changes}), *session, rules)
+
+
+def make_domain(
+    wallet: LocalAccount,
+    session: tuple[Ed25519PrivateKey, Delegation],
+    rules: NetworkRules = RULES,
+    **changes: Any,
+) -> bytes:
+    """A signed link of a name, as a record block."""
+    values: dict[str, Any] = {
+        "owner": address_of(wallet),
+        "name": "shop.example",
+        "seq": 1,
+        "created": int(time.time()),
+        "founder": address_of(wallet),
+        "label": "site",
+    }
+    return sign_domain(DomainLink(**{**values, **changes}), *session, rules)
 
 
 def make_announcement(node: NodeKey, rules: NetworkRules = RULES, **changes: Any) -> bytes:

@@ -21,6 +21,7 @@ from tests.records.factory import (
     RULES,
     address_of,
     make_announcement,
+    make_domain,
     make_manifest,
     make_receipt,
     make_revocation,
@@ -40,6 +41,7 @@ NODE = NodeKey.generate()
 RECORDS = {
     "site": make_site(WALLET, SESSION, created=T0),
     "revocation": make_revocation(WALLET, SESSION, Ed25519PrivateKey.generate(), created=T0),
+    "domain": make_domain(WALLET, SESSION, created=T0),
     "node": make_announcement(NODE, created=T0),
     "receipt": make_receipt(NODE, created=T0),
 }

@@ -65,7 +65,10 @@ def test_the_first_version_is_what_it_was(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_first_version_becomes_one_of_the_newest_with_all_it_held(tmp_path: Path) -> None:
-    envelopes = worlds.build(worlds.drawn(300, 80))
+    drawn = [
+        step for step in worlds.drawn(300, 80) if step[0] % 16 != 11
+    ]  # a version that knew no names' links
+    envelopes = worlds.build(drawn)
     path, old = tmp_path / "records.sqlite", tmp_path / "old.sqlite"
     filled(path, envelopes)
     db = sqlite3.connect(old)

@@ -2,7 +2,7 @@
 
 Two wallets, four session keys (both wallets delegate to the same ones), each under delegations of four
 moments; two sites of each wallet, two channels; previous versions that are known, unknown, of another chain
-or of another owner; revocations of one site and of all, of each other's signers.
+or of another owner; revocations of one site and of all, of each other's signers; links of two names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from decentraspace.content import cid as cids
 from decentraspace.identity.delegation import Delegation, build_message
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records import codec
-from decentraspace.records.schema import Receipt, Revocation, SiteManifest, site_id
+from decentraspace.records.domains import Link, kept, link_of, resolve
+from decentraspace.records.ownership import Ownership, epochs
+from decentraspace.records.schema import DomainLink, Receipt, Revocation, SiteManifest, site_id
 from decentraspace.records.state import Revoked, SiteState, Version, resolve_site
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import verify
@@ -31,6 +33,7 @@ from tests.records.factory import (
     RULES,
     address_of,
     make_announcement,
+    make_domain,
     make_receipt,
     make_revocation,
     make_site,
@@ -79,6 +82,8 @@ class Heads:
 
     states: dict[tuple[str, str], SiteState]  # by site id, channel
     statements: frozenset[bytes]  # CIDs of those that are the newest of their node
+    links: dict[tuple[str, bytes], list[Link]]  # by name and wallet, those that are kept
+    revocations: dict[bytes, list[Revoked]]  # by wallet
 
 
 def build(steps: list[list[int]]) -> list[bytes]:
@@ -90,7 +95,16 @@ def build(steps: list[list[int]]) -> list[bytes]:
         wallet, node = WALLETS[who % 2], NODES[who % 3]
         session = SESSIONS[who % 2][key % 4][moment % MOMENTS]
         owner = address_of(wallet)
-        if kind % 16 < 12:
+        if kind % 16 == 11:
+            record = make_domain(
+                wallet,
+                session,
+                name=("a.example", "b.example")[channel % 2],
+                seq=1 + parent % 4,
+                label=LABELS[label % 2],
+                created=T0 + 100,
+            )
+        elif kind % 16 < 11:
             chain = chains[(who % 2, label % 2, channel % 8 == 0)]
             earlier = versions if odd % 16 == 15 else chain
             prev, seq = (None, 1)
@@ -143,6 +157,7 @@ def expected(envelopes: list[bytes]) -> Heads:
     chains: dict[tuple[str, str], dict[bytes, Version]] = defaultdict(dict)
     revocations: dict[bytes, list[Revoked]] = defaultdict(list)
     newest: dict[tuple[str, bytes, bytes], tuple[int, bytes]] = {}
+    links: dict[tuple[str, bytes], list[Link]] = defaultdict(list)
     for envelope in envelopes:
         record = verify(codec.decode_envelope(envelope).record, RULES)
         body = record.body
@@ -153,6 +168,8 @@ def expected(envelopes: list[bytes]) -> Heads:
             revocations[body.owner].append(
                 Revoked(body.key, record.key, record.issued_at, body.site, body.after)
             )
+        elif isinstance(body, DomainLink):
+            links[body.name, body.owner].append(link_of(record.cid, record.key, record.issued_at, body))
         else:
             about, rank = (b"", (body.seq,))
             if isinstance(body, Receipt):
@@ -166,6 +183,8 @@ def expected(envelopes: list[bytes]) -> Heads:
             for (site, channel), known in chains.items()
         },
         frozenset(cid for _, cid in newest.values()),
+        {where: kept(found) for where, found in links.items()},
+        revocations,
     )
 
 
@@ -188,13 +207,17 @@ def check(store: RecordStore, envelopes: list[bytes]) -> None:
         assert store.equivocations(site) == sorted(pairs)
     heads = {(where, state.head) for where, state in right.states.items() if state.head}
     assert {((head.site_id, head.channel), head.cid) for head in store.all_heads()} == heads
-    kept = set(right.statements)
+    held = set(right.statements)
+    for (name, wallet), links in right.links.items():
+        owned = {link.site: Ownership(epochs(wallet, ())) for link in links if link.site}
+        assert store.linked(name, wallet) == resolve(links, right.revocations[wallet], owned)
+        held |= {link.cid for link in links}
     for envelope in envelopes:
         record = verify(codec.decode_envelope(envelope).record, RULES)
         if isinstance(record.body, SiteManifest | Revocation):
-            kept.add(record.cid)
-    assert store.ids() == sorted(kept)
-    assert sum(store.counts().values()) == len(kept)
+            held.add(record.cid)
+    assert store.ids() == sorted(held)
+    assert sum(store.counts().values()) == len(held)
 
 
 def open_store(path: Path, **config: Any) -> RecordStore:

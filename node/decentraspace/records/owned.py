@@ -57,8 +57,12 @@ def owner(db: sqlite3.Connection, site: str) -> bytes | None:
 
 def ended(db: sqlite3.Connection, wallet: bytes, site: str, issued_at: int, taken: int) -> bool:
     """Whether the chain has ended what `wallet` delegated at `issued_at`: for one site, or for all ("")."""
-    found = [Ended(*row) for row in db.execute(_ENDED, (wallet, site)).fetchall()]
-    return is_ended(found, wallet, issued_at, taken)
+    return is_ended(all_ended(db, wallet, site), wallet, issued_at, taken)
+
+
+def all_ended(db: sqlite3.Connection, wallet: bytes, site: str) -> tuple[Ended, ...]:
+    """What the chain has ended of a wallet's delegations, for one site or for all its sites."""
+    return tuple(Ended(*row) for row in db.execute(_ENDED, (wallet, site)).fetchall())
 
 
 def ended_before(db: sqlite3.Connection, wallet: bytes, site: str) -> int:

@@ -14,6 +14,7 @@ from decentraspace.content import cid as cids
 from decentraspace.database import reading
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec, owned
+from decentraspace.records.domains import Domains, Link
 from decentraspace.records.ownership import Transfer
 from decentraspace.records.schema import PRODUCTION, NodeAnnouncement, host_label
 from decentraspace.records.state import Version, equivocations
@@ -79,6 +80,7 @@ class Questions:
 
     def __init__(self, db: sqlite3.Connection, lock: AbstractContextManager[Any]) -> None:
         self._db, self._lock = db, lock
+        self._domains = Domains(db)
 
     def _all(self, query: str, *arguments: Any) -> list[Any]:
         with self._lock, reading():
@@ -317,6 +319,33 @@ class Questions:
         """The key of the node that took a record in."""
         found = self.envelopes([cid])
         return codec.decode_envelope(found[0]).sponsor if found else None
+
+    # -- names of sites: see domains.py
+
+    def linked(self, name: str, wallet: bytes) -> Link | None:
+        """The wallet's link of that name that is in force."""
+        with self._lock, reading():
+            return self._domains.in_force(name, wallet)
+
+    def link(self, name: str, wallet: bytes) -> Link | None:
+        """The one that counts, in force or not."""
+        with self._lock, reading():
+            return self._domains.counting(name, wallet)
+
+    def link_number(self, name: str, wallet: bytes) -> int:
+        """The highest number of the wallet's links of that name; 0 without one."""
+        with self._lock, reading():
+            return self._domains.number(name, wallet)
+
+    def claimants(self, name: str, limit: int = 64) -> list[bytes]:
+        """Wallets with links of that name, which may be over; in the order in which this node heard of them."""
+        with self._lock, reading():
+            return self._domains.claimants(name, limit)
+
+    def names_of(self, wallet: bytes, after: str = "", limit: int = 100) -> list[str]:
+        """Names that the wallet has links of, by alphabet, from the one behind `after` on."""
+        with self._lock, reading():
+            return self._domains.names(wallet, after, limit)
 
     def counts(self) -> dict[str, int]:
         """Records by kind."""

@@ -2,6 +2,7 @@
 
     site         a version of a site, signed by a session key of its owner
     revocation   takes a session key's power back, signed by a newer session key of the same owner
+    domain       what a name shows as far as a wallet has to say: a site of its own, or nothing
     node         who a node is and where it answers, signed by the node
     receipt      a node's statement that it holds every block of a root, signed by the node
 
@@ -27,7 +28,9 @@ MAX_HOLDERS = 64
 MAX_REPLICAS = 1000
 _HOST_LABEL = 63
 MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
+MAX_NAME = 253 - len("_decentraspace.")  # so that there is room for the name of its proof
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _SITE = re.compile(r"[a-z2-7]{16}")
 # Spelt out, not left to urllib or str.isprintable, whose answers differ between versions of Python: a
@@ -59,6 +62,20 @@ def check_label(label: str) -> str:
             hint=f"Use up to {MAX_LABEL} of a-z, 0-9 and single hyphens inside.",
         )
     return label
+
+
+def check_name(name: str) -> str:
+    """BadInput unless `name` is a host name in its one spelling: lower case, other scripts as Punycode (`xn--…`), no
+    dot at its end, and no address (RFC 1035 section 2.3.4, RFC 1123 section 2.1)."""
+    if not isinstance(name, str) or len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise BadInput(
+            f"{str(name)[:80]!r} cannot be a name of a site",
+            hint=f"Labels of a-z, 0-9 and hyphens inside, up to 63 each and {MAX_NAME} together.",
+            slug="bad-name",
+        )
+    if name.rpartition(".")[2].isdigit():
+        raise BadInput(f"{name[:80]!r} is an address, or looks like one", slug="bad-name")
+    return name
 
 
 def check_channel(channel: str) -> str:
@@ -197,6 +214,41 @@ class Revocation:
         _int(self.created, 1, MAX_TIME, "created")
 
 
+@dataclass(frozen=True)
+class DomainLink:
+    """The wallet `owner` has `name` show the production channel of its site; with `founder` and `label` left out,
+    nothing. Whether the wallet has a say in that name, no record can tell (names/proofs.py). `founder` and `label`:
+    of which the site's id is made; that the site is `owner`'s, the chain says, as for versions. Of a wallet's links of
+    one name the one with the newest delegation counts, then the highest number, then the lowest CID."""
+
+    kind_name: ClassVar[str] = "domain"
+    links: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ("founder", "label")
+
+    owner: bytes
+    name: str
+    seq: int
+    created: int
+    founder: bytes | None = None
+    label: str | None = None
+
+    @property
+    def site_id(self) -> str | None:
+        return site_id(self.founder, self.label) if self.founder and self.label else None
+
+    def check(self) -> None:
+        _raw(self.owner, 20, "owner")
+        check_name(self.name)
+        _int(self.seq, 1, MAX_SEQ, "seq")
+        _int(self.created, 1, MAX_TIME, "created")
+        if (self.founder is None) != (self.label is None):
+            raise BadInput("founder and label go together")
+        if self.founder is not None:
+            _raw(self.founder, 20, "founder")
+        if self.label is not None:
+            check_label(self.label)
+
+
 def _url(value: Any, name: str) -> None:
     _text(value, 200, name)
     match = _URL.fullmatch(value)
@@ -277,9 +329,9 @@ class Receipt:
         _int(self.created, 1, MAX_TIME, "created")
 
 
-Body = SiteManifest | Revocation | NodeAnnouncement | Receipt
+Body = SiteManifest | Revocation | DomainLink | NodeAnnouncement | Receipt
 KINDS: dict[str, type[Any]] = {
-    cls.kind_name: cls for cls in (SiteManifest, Revocation, NodeAnnouncement, Receipt)
+    cls.kind_name: cls for cls in (SiteManifest, Revocation, DomainLink, NodeAnnouncement, Receipt)
 }
 # By kind: names of all fields, and of those that may not be left out.
 _FIELDS = {

@@ -1,4 +1,4 @@
-"""Making records: signed by a session key (sites, revocations) or by the node (announcements, receipts)."""
+"""Making records: signed by a session key (sites, revocations, domains) or by the node (announcements, receipts)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decentraspace.identity.delegation import Delegation
 from decentraspace.identity.keys import NodeKey
 from decentraspace.records import cbor, codec, schema
-from decentraspace.records.schema import Body, NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import Body, DomainLink, NodeAnnouncement, Receipt, Revocation, SiteManifest
 
 
 class Named(Protocol):
@@ -43,6 +43,12 @@ def sign_revocation(
     revocation: Revocation, session: Ed25519PrivateKey, delegation: Delegation, network: Named
 ) -> bytes:
     return _sign(revocation, session, network, delegation)
+
+
+def sign_domain(
+    link: DomainLink, session: Ed25519PrivateKey, delegation: Delegation, network: Named
+) -> bytes:
+    return _sign(link, session, network, delegation)
 
 
 def sign_announcement(announcement: NodeAnnouncement, key: NodeKey, network: Named) -> bytes:

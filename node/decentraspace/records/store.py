@@ -20,11 +20,12 @@ from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import DecentraSpaceError
 from decentraspace.network.reconcile import Tree, tree_of
 from decentraspace.records import chains, codec, owned, verdict
+from decentraspace.records.domains import link_of
 from decentraspace.records.judging import Judged, judge
 from decentraspace.records.ownership import ENDED, NOT_OWNER, TRANSFERRED, Fact, Transfer
 from decentraspace.records.questions import FLAG_HEADERS, FLAG_REDIRECTS, Questions, SiteHead, Statement
 from decentraspace.records.revoked import RevokedKeys
-from decentraspace.records.schema import NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import DomainLink, NodeAnnouncement, Receipt, Revocation, SiteManifest
 from decentraspace.records.sponsors import Sponsors
 from decentraspace.records.state import Revoked, Version
 from decentraspace.records.tables import MIGRATIONS
@@ -202,6 +203,7 @@ class RecordStore(Questions):
         if not local:
             try:
                 self._check_pending(db, record, envelope)
+                self._check_claims(record, envelope)
                 self._sponsors.charge(envelope.sponsor, day, len(envelope.raw))
             except RecordRefused as error:
                 return error
@@ -241,6 +243,16 @@ class RecordStore(Questions):
             raise RecordRefused(
                 "Too many versions of the record's sponsor wait for the chain to say whose their sites are",
                 slug="sponsor-quota",
+            )
+
+    def _check_claims(self, record: VerifiedRecord, envelope: codec.Envelope) -> None:
+        """RecordRefused for more names than a wallet may link, or more wallets than a sponsor may bring in for one."""
+        if isinstance(body := record.body, DomainLink):
+            self._domains.check_room(
+                link_of(record.cid, record.key, record.issued_at, body),
+                envelope.sponsor,
+                self._config.owner_names,
+                self._config.sponsor_claims,
             )
 
     def _store(
@@ -286,6 +298,12 @@ class RecordStore(Questions):
             )
             settled = self._settler.added_revocation(body.owner, revoked)
             self._revoked.forget()
+        elif isinstance(body, DomainLink):
+            gone = self._domains.insert(
+                link_of(record.cid, record.key, record.issued_at, body), envelope.sponsor
+            )
+            db.executemany("DELETE FROM records WHERE cid = ?", [(cid,) for cid in gone])
+            self._removed += gone
         else:
             self._replace_statement(db, record, body)
             if isinstance(body, NodeAnnouncement):
@@ -353,7 +371,10 @@ class RecordStore(Questions):
             return owned.ended(self._db, owner, site, issued_at, now)
 
     def _is_stale(self, db: sqlite3.Connection, record: VerifiedRecord) -> bool:
-        """Whether that node's newest statement about the thing is here; ties go to the lower CID."""
+        """Whether that node's newest statement about the thing is here; ties go to the lower CID. Of links, whether
+        enough that come before it are."""
+        if isinstance(record.body, DomainLink):
+            return self._domains.is_outranked(link_of(record.cid, record.key, record.issued_at, record.body))
         if not isinstance(record.body, NodeAnnouncement | Receipt):
             return False
         about, rank, _ = _subject(record.body)

@@ -88,4 +88,14 @@ def _ownership(db: sqlite3.Connection) -> None:
 
 _REPLICAS = "ALTER TABLE versions ADD COLUMN replicas INTEGER"
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership, _REPLICAS)
+_DOMAINS = """
+CREATE TABLE domains (
+    cid BLOB PRIMARY KEY, name TEXT NOT NULL, wallet BLOB NOT NULL, seq INTEGER NOT NULL, key BLOB NOT NULL,
+    issued_at INTEGER NOT NULL, created INTEGER NOT NULL, founder BLOB, label TEXT, site TEXT, sponsor BLOB NOT NULL
+);
+CREATE INDEX domains_name ON domains (name, wallet);
+CREATE INDEX domains_wallet ON domains (wallet, name);
+CREATE INDEX domains_site ON domains (site) WHERE site IS NOT NULL
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership, _REPLICAS, _DOMAINS)

@@ -18,7 +18,7 @@ from decentraspace.errors import DecentraSpaceError
 from decentraspace.identity.delegation import VerifiedDelegation
 from decentraspace.identity.keys import peer_id_of
 from decentraspace.records import codec, naming
-from decentraspace.records.schema import Body, NodeAnnouncement, Receipt, Revocation, SiteManifest
+from decentraspace.records.schema import Body, DomainLink, NodeAnnouncement, Receipt, Revocation, SiteManifest
 
 
 class RecordRefused(DecentraSpaceError):
@@ -151,6 +151,9 @@ def _check_delegation(record: codec.Record, delegation: VerifiedDelegation) -> N
     if isinstance(body, SiteManifest) and not delegation.covers_all and not delegation.covers(body.site_id):
         raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
     if isinstance(body, Revocation) and not delegation.covers(body.site or ""):
+        raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
+    if isinstance(body, DomainLink) and not delegation.covers(""):
+        # What a name shows is the wallet's to say: a key of one site could else take it from another.
         raise RecordRefused("The delegation does not cover this site", slug="out-of-scope")
     if not delegation.not_before <= body.created < delegation.expires_at:
         raise RecordRefused("The record is dated outside its delegation's life", slug="expired-delegation")
