@@ -1,0 +1,207 @@
+"""Entering records for the owner of a name, at their own name server: RFC 2136, signed with their key (TSIG, RFC 8945).
+
+The key is used and forgotten. Whoever names the server could have this node connect to anything, so it connects to
+public addresses at port 53, and to what the operator allows.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dns.asyncquery
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.tsig
+import dns.tsigkeyring
+import dns.update
+import trio
+from dns.rdatatype import AAAA, SOA, A
+
+from decentraspace.errors import BadInput, DecentraSpaceError, Unavailable
+from decentraspace_dns_registrar.settings import Server, Settings, server
+
+_SECONDS = 50.0  # within the hook's 60
+_EACH = 10.0
+_TTL = 300
+_RECORDS_MOST = 20
+_KINDS = ("A", "AAAA", "CNAME", "TXT")
+_ALGORITHMS = ("hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
+_FIELDS = ("server", "zone", "key_name", "key_secret", "key_algorithm")
+_TEXT_MOST = 1000
+_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
+
+
+class Refused(DecentraSpaceError):
+    slug, status, title = "update-refused", 422, "The name server does not take this"
+
+
+async def update(
+    name: str, records: Sequence[Mapping[str, str]], credentials: Mapping[str, str], settings: Settings
+) -> str:
+    """What was done, in words. Refused when the server says no, Unavailable when it says nothing.
+
+    A and AAAA records of a host are replaced by those given, as is its alias (CNAME); TXT records are added.
+    """
+    unknown = set(credentials) - set(_FIELDS)
+    if unknown:
+        raise BadInput(f"Credentials have no {min(unknown)[:40]!r}", hint=f"There are {', '.join(_FIELDS)}.")
+    wanted = _read(name, records)
+    ring = _ring(credentials)
+    where = await _server(credentials, settings)
+    try:
+        with trio.fail_after(_SECONDS):
+            zone = await _zone(name, credentials, where)
+            await _send(zone, wanted, where, ring)
+            await _check(wanted, where)
+    except trio.TooSlowError:
+        raise Unavailable(f"{where.text} did not answer in time") from None
+    hosts = sorted({host.to_text(omit_final_dot=True) for host, _ in wanted})
+    return f"{len(wanted)} records entered at {where.text}: {', '.join(hosts)}"[:1000]
+
+
+def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[tuple[dns.name.Name, dns.rdata.Rdata]]:
+    if not records or len(records) > _RECORDS_MOST:
+        raise BadInput(f"1 to {_RECORDS_MOST} records can be entered at once")
+    found = []
+    for record in records:
+        kind, host, value = record["type"].upper(), record["host"].lower().removesuffix("."), record["value"]
+        if kind not in _KINDS:
+            raise Refused(
+                f"{record['type'][:20]} is no record that can be entered this way; {', '.join(_KINDS)} are",
+                hint="ALIAS and ANAME records have to be entered at your provider.",
+            )
+        if host != name and not host.endswith("." + name):
+            raise BadInput(f"{host[:100]} is not below {name}")
+        if not _HOST.fullmatch(host) or len(host) > 253:
+            raise BadInput(f"{host[:100]!r} is no name of a host")
+        if len(value) > _TEXT_MOST or not value.isprintable():
+            raise BadInput("The value of a record is too long, or cannot be printed")
+        if kind == "TXT":
+            raw = value.encode()
+            parts = [raw[i : i + 255] for i in range(0, len(raw), 255)] or [b""]
+            text = " ".join('"' + "".join(f"\\{byte:03d}" for byte in part) + '"' for part in parts)
+        elif kind == "CNAME":
+            text = value.lower().removesuffix(".") + "."
+        else:
+            text = value
+        try:
+            data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(kind), text)
+        except dns.exception.DNSException as error:
+            raise BadInput(f"{value[:100]!r} is no value of a {kind} record") from error
+        found.append((dns.name.from_text(host), data))
+    return found
+
+
+def _ring(credentials: Mapping[str, str]) -> dict[dns.name.Name, dns.tsig.Key]:
+    name, secret = credentials.get("key_name", ""), credentials.get("key_secret", "")
+    algorithm = credentials.get("key_algorithm", "hmac-sha256").lower().removesuffix(".")
+    if not name or not secret:
+        raise BadInput("Credentials need key_name and key_secret, those of a TSIG key")
+    if algorithm not in _ALGORITHMS:
+        raise BadInput(f"key_algorithm must be one of {', '.join(_ALGORITHMS)}")
+    try:
+        key = dns.tsig.Key(dns.name.from_text(name[:255]), secret, dns.name.from_text(algorithm))
+    except (dns.exception.DNSException, binascii.Error, ValueError):
+        raise BadInput("key_name or key_secret is none: a secret is base64") from None
+    return {key.name: key}
+
+
+async def _server(credentials: Mapping[str, str], settings: Settings) -> Server:
+    text = credentials.get("server", "")
+    try:
+        found = server(text)
+    except ValueError:
+        raise BadInput(
+            "Credentials need server: the address of the primary name server, such as 192.0.2.53"
+        ) from None
+    address = ipaddress.ip_address(found.address)
+    allowed = any(address in ipaddress.ip_network(network) for network in settings.update_networks)
+    if not allowed and (not address.is_global or address.is_multicast or found.port != 53):
+        raise BadInput(
+            f"This node sends no updates to {text[:60]}",
+            hint="Give a public address, port 53; plugin.dns_registrar.update_networks allows others.",
+        )
+    return found
+
+
+async def _zone(name: str, credentials: Mapping[str, str], where: Server) -> dns.name.Name:
+    """The zone that the server keeps `name` in: as given, or as its SOA record says."""
+    given = credentials.get("zone", "").lower().removesuffix(".")
+    if given and given != name and not name.endswith("." + given):
+        raise BadInput(f"{name} is not in the zone {given[:100]}")
+    labels = name.split(".")
+    for text in [given] if given else [".".join(labels[i:]) for i in range(len(labels) - 1)]:
+        zone = dns.name.from_text(text)
+        query = dns.message.make_query(zone, SOA)
+        query.flags &= ~dns.flags.RD
+        answer = await _exchange(query, where)
+        own = answer.rcode() == dns.rcode.NOERROR and answer.flags & dns.flags.AA
+        if own and any(one.name == zone and one.rdtype == SOA for one in answer.answer):
+            return zone
+    raise Refused(
+        f"{where.text} does not keep the zone of {name}",
+        hint="Name its primary server, and the zone as `zone`.",
+    )
+
+
+async def _send(
+    zone: dns.name.Name, wanted: Sequence[tuple[dns.name.Name, dns.rdata.Rdata]], where: Server, ring: Any
+) -> None:
+    message = dns.update.UpdateMessage(zone)
+    message.use_tsig(ring)
+    # A new alias takes an old one's place by itself (RFC 2136 section 3.4.2.2).
+    replaced = ((host, data.rdtype) for host, data in wanted if data.rdtype in (A, AAAA))
+    for host, kind in dict.fromkeys(replaced):
+        message.delete(host, kind)
+    for host, data in wanted:
+        message.add(host, _TTL, data)
+    try:
+        answer = await dns.asyncquery.tcp(message, where.address, timeout=_EACH, port=where.port)
+    except dns.tsig.PeerError as error:
+        raise Refused(f"{where.text} does not take the key ({type(error).__name__[4:]})") from None
+    except (dns.tsig.BadSignature, dns.tsig.BadTime, dns.tsig.BadKey, dns.message.UnknownTSIGKey):
+        raise Unavailable(f"{where.text} answers with a wrong signature") from None
+    except dns.exception.FormError:
+        raise Unavailable(
+            f"{where.text} answers without a signature: whether it did anything is not known"
+        ) from None
+    except (dns.exception.DNSException, OSError, EOFError) as error:
+        raise Unavailable(f"{where.text} cannot be asked ({type(error).__name__})") from None
+    code = answer.rcode()
+    if code in (dns.rcode.NOTAUTH, dns.rcode.REFUSED, dns.rcode.BADSIG, dns.rcode.BADKEY, dns.rcode.BADTIME):
+        raise Refused(
+            f"{where.text} does not let this key change {zone.to_text(omit_final_dot=True)} "
+            f"({dns.rcode.to_text(code)})",
+            hint="Look at the key's name, secret and algorithm, and at what it may change.",
+        )
+    if code != dns.rcode.NOERROR:
+        raise Refused(f"{where.text} does not take the records ({dns.rcode.to_text(code)})")
+
+
+async def _check(wanted: Sequence[tuple[dns.name.Name, dns.rdata.Rdata]], where: Server) -> None:
+    """RFC 2136 section 3.4.2.2: an alias beside other records is left out, and nobody is told."""
+    for host, data in wanted:
+        answer = await _exchange(dns.message.make_query(host, data.rdtype), where)
+        if not any(one.name == host and one.rdtype == data.rdtype and data in one for one in answer.answer):
+            kind = dns.rdatatype.to_text(data.rdtype)
+            raise Refused(
+                f"{where.text} took the records, but {host.to_text(omit_final_dot=True)} has no such {kind} now",
+                hint="An alias (CNAME) cannot be beside other records of the same host: remove those first.",
+            )
+
+
+async def _exchange(message: dns.message.Message, where: Server) -> dns.message.Message:
+    try:
+        return await dns.asyncquery.tcp(message, where.address, timeout=_EACH, port=where.port)
+    except (dns.exception.DNSException, OSError, EOFError) as error:
+        raise Unavailable(f"{where.text} cannot be asked ({type(error).__name__})") from None
