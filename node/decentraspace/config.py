@@ -314,6 +314,12 @@ class BillingConfig:
         1,
         MOST,
     )
+    grant_least: int = _setting(
+        1_000_000,
+        "Credits of a signed grant from which on this node sends it for its owner, and pays the gas.",
+        1,
+        MOST,
+    )
     cover: int = _setting(
         86400,
         "Seconds for which storage of what is uploaded or deployed must be covered, or it is refused.",

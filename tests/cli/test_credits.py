@@ -82,8 +82,10 @@ def test_a_node_without_a_chain_says_so(run: Run, logged_in: ServedNode) -> None
         assert (done.code, done.out) == (2, "")
         assert "charges nothing" in done.err
     assert run("credits", "recharge", "five").code == 2
-    done = run("credits", "grant", "5usd", "--key-stdin", stdin=KEY)
+    done = run("credits", "end", "7", "--key-stdin", stdin=KEY)
     assert (done.code, "--rpc" in done.err) == (2, True)
+    done = run("credits", "grant", "5usd", "--rpc", "http://127.0.0.1:9")
+    assert (done.code, "--key-stdin" in done.err) == (2, True)
     other = "0x" + 63 * "0" + "1"
     done = run("credits", "grant", "5usd", "--key-stdin", "--rpc", "http://127.0.0.1:9", stdin=other)
     assert (done.code, "The key is of" in done.err) == (2, True)

@@ -200,6 +200,9 @@ class Api:
     def delete(self, path: str, **query: Any) -> Any:
         return self._call("DELETE", path, query=query)
 
+    def put(self, path: str, value: Any) -> Any:
+        return self._call("PUT", path, value=value)
+
     def patch(self, path: str, value: Any) -> Any:
         return self._call("PATCH", path, value=value)
 

@@ -241,12 +241,17 @@ def grant(
 ) -> None:
     """Let this node's operator take CAP at most, as credits or as 5usd. It is reserved while the grant lasts.
 
+    With a key and no --rpc, or when the wallet has no coins for gas, the grant is signed and the operator sends it.
+
     \b
     Examples:
       decentraspace credits grant 5usd --days 30
+      decentraspace credits grant 5usd --keystore ~/wallet.json
       decentraspace credits grant 5usd --keystore ~/wallet.json --rpc https://polygon-rpc.example
     """
-    account = _account(keystore, key_stdin, rpc)
+    from decentraspace.cli import granting, sending
+
+    account = _account(keystore, key_stdin, rpc, alone=True)
     with _api(node) as (api, saved):
         chain = api.get("/blockchain/credit/")
         start = int(time.time())
@@ -259,10 +264,21 @@ def grant(
             "expires": start + days * _DAY,
         }
         made = api.post("/blockchain/credit/", {"action": "allocate", "arguments": arguments})
-        hashes = _send(api, saved, account, rpc, [made], as_json, no_wait)
-    text = f"Grant {start}: {words_of(cap)} to {chain['operator']} for {days} days."
-    value = {"grant": arguments, "transactions": [made], "sent": hashes}
-    emit(value, "\n".join([text, *_shown([made], hashes)]), as_json)
+        handed: dict[str, Any] | None = None
+        if account is not None and (rpc is None or not sending.has_coins(rpc, account, made)):
+            signature = granting.sign(account, chain, arguments)
+            handed = granting.hand_in(api, arguments, signature, as_json, no_wait)
+            hashes = [handed["reference"]] if handed["reference"] else []
+        else:
+            hashes = _send(api, saved, account, rpc, [made], as_json, no_wait)
+    lines = [f"Grant {start}: {words_of(cap)} to {chain['operator']} for {days} days."]
+    if handed is None:
+        lines += _shown([made], hashes)
+    else:
+        lines.append(f"  Signed; the operator sends it: {handed['status']}. {handed['detail']}".rstrip())
+        lines += [f"  Sent {one}" for one in hashes]
+    value = {"grant": arguments, "transactions": [made], "sent": hashes, "handed_in": handed}
+    emit(value, "\n".join(lines), as_json)
 
 
 @credits_command.command()
@@ -382,15 +398,17 @@ class _api:
         self._api.__exit__()
 
 
-def _account(keystore: Path | None, key_stdin: bool, rpc: str | None) -> Any:
-    """None where the wallet sends by itself. BadInput, Forbidden for another wallet's key."""
+def _account(keystore: Path | None, key_stdin: bool, rpc: str | None, *, alone: bool = False) -> Any:
+    """None where the wallet sends by itself. `alone`: a key is of use without an endpoint. BadInput, Forbidden for
+    another wallet's key."""
     from decentraspace.cli import client
     from decentraspace.cli.login import account_of
     from decentraspace.identity.ethereum import parse_address
 
-    if (keystore is not None or key_stdin) != (rpc is not None):
+    has_key = keystore is not None or key_stdin
+    if (rpc is None) == has_key and not (alone and has_key):
         raise BadInput("Name a key (--keystore or --key-stdin) and --rpc together, or neither.")
-    if rpc is None:
+    if not has_key:
         return None
     saved = client.load()
     account = account_of(keystore, key_stdin)

@@ -35,10 +35,33 @@ def send(url: str, account: Any, transactions: Sequence[dict[str, Any]]) -> list
     return sent
 
 
-def _send(client: Any, url: str, account: Any, one: dict[str, Any]) -> str:
+def has_coins(url: str, account: Any, transaction: dict[str, Any]) -> bool:
+    """Whether the wallet can pay the fee of one transaction, as `send` would send it. Unavailable."""
+    import httpx
+
+    with httpx.Client(timeout=_SECONDS) as client:
+        try:
+            coins = int(ask(client, url, "eth_getBalance", account.address, "latest"), 16)
+            if not coins:
+                return False  # some endpoints refuse to say what would cost such a wallet how much
+            fees = _fees(client, url, account, transaction)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unavailable(f"{url} gives answers of a wrong form") from error
+    return coins >= int(transaction["value"]) + fees["gas"] * fees["maxFeePerGas"]
+
+
+def _fees(client: Any, url: str, account: Any, one: dict[str, Any]) -> dict[str, int]:
     call = {"from": account.address, "to": one["to"], "data": one["data"], "value": hex(int(one["value"]))}
     block = ask(client, url, "eth_getBlockByNumber", "latest", False)
     tip = int(ask(client, url, "eth_maxPriorityFeePerGas"), 16)
+    return {
+        "gas": int(ask(client, url, "eth_estimateGas", call), 16) * 5 // 4,
+        "maxPriorityFeePerGas": tip,
+        "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip,
+    }
+
+
+def _send(client: Any, url: str, account: Any, one: dict[str, Any]) -> str:
     raw = account.sign_transaction(
         {
             "type": 2,
@@ -47,9 +70,7 @@ def _send(client: Any, url: str, account: Any, one: dict[str, Any]) -> str:
             "to": one["to"],
             "data": one["data"],
             "value": int(one["value"]),
-            "gas": int(ask(client, url, "eth_estimateGas", call), 16) * 5 // 4,
-            "maxPriorityFeePerGas": tip,
-            "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip,
+            **_fees(client, url, account, one),
         }
     ).raw_transaction
     digest = str(ask(client, url, "eth_sendRawTransaction", "0x" + bytes(raw).hex()))

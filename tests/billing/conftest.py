@@ -1,0 +1,61 @@
+"""A chain with the contracts, an owner, and nodes that settle there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from eth_account import Account
+from plugins.billing_polygon.tests.conftest import Anvil, World, make_world
+
+from tests.billing.owner import Owner
+from tests.node.running import RunningNode
+
+_REQUESTS = 10_000_000_000  # for a million: 10,000 credits each
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    chain = Anvil()
+    yield make_world(chain)
+    chain.close()
+
+
+@pytest.fixture
+def owner(tmp_path: Path, world: World) -> Owner:
+    return Owner(tmp_path, world)
+
+
+@pytest.fixture
+def make_node(tmp_path: Path, owner: Owner) -> Callable[..., RunningNode]:
+    """make_node(**settings, by their variables)"""
+    world, password, key = owner.world, tmp_path / "password", tmp_path / "operator.json"
+    password.write_text("correct horse\n")
+    password.chmod(0o600)
+    key.write_text(
+        json.dumps(Account.encrypt(world.operator.key, "correct horse", kdf="pbkdf2", iterations=1000))
+    )
+    table = {
+        "rpc": [world.chain.url], "chain_id": 31337, "vault": world.vault.address,
+        "operators": world.operators.address, "sites": world.sites.address, "keystore": str(key),
+        "password_file": str(password), "settle_margin": 0,
+    }  # fmt: skip
+    file = tmp_path / "config.toml"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    file.write_text("\n".join(["[plugin.billing_polygon]", *lines]))
+    settings = {
+        "CONFIG": str(file), "PLUGINS_DISABLED": "billing_paystack,storage_ipfs",
+        "BILLING_TICK": "0.2", "BILLING_SETTLE_CHECK": "0.5", "BILLING_SETTLE_LEAST": "1",
+        "BILLING_REQUESTS_PRICE": str(_REQUESTS), "BILLING_PAID_LEAST": "1000", "BILLING_EGRESS_PRICE": "0",
+        "BILLING_STORAGE_PRICE": "1", "LIMITS_PAID_FREE_REQUESTS": "0", "LIMITS_FREE_REQUESTS": "0",
+        "LIMITS_PAID_FREE_STORAGE": "0", "LIMITS_FREE_STORAGE": "0",
+    }  # fmt: skip
+
+    def make(**more: str) -> RunningNode:
+        node = RunningNode(tmp_path / "node", **{**settings, **more})
+        node.environment.update(owner.clock)
+        return node
+
+    return make
