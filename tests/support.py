@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 
-import pytest
+from decentraspace.testing import free_port, require_real
+
+__all__ = [
+    "IN_TREE_PLUGINS",
+    "ROOT",
+    "find_anvil",
+    "find_forge",
+    "find_helia",
+    "find_kubo",
+    "free_port",
+    "interruptible",
+    "require_real",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_TREE_PLUGINS = tuple(sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")))
-
-
-def require_real(name: str, available: object) -> None:
-    """Skip, naming what is lacking; fail instead where DECENTRASPACE_REQUIRE_REAL=1 says it must be there."""
-    if available:
-        return
-    if os.environ.get("DECENTRASPACE_REQUIRE_REAL") == "1":
-        pytest.fail(f"{name} is not here, and DECENTRASPACE_REQUIRE_REAL=1")
-    pytest.skip(f"{name} is not here")
 
 
 def find_kubo() -> Path | None:
@@ -54,12 +55,6 @@ def _find_foundry(name: str) -> Path | None:
     built = ROOT / "contracts" / "node_modules" / ".bin" / name
     found = shutil.which(name)
     return built if built.exists() else Path(found) if found else None
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def interruptible() -> None:

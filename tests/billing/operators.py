@@ -23,11 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import structlog
 import trio
-from plugins.billing_polygon.tests.conftest import Parts
 
 import decentraspace_billing_polygon.parts  # noqa: F401 - once, for all that are forked
 from decentraspace import config as configuration
@@ -40,6 +37,7 @@ from decentraspace.ledger.service import Billing
 from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Parts
 
 HOUR = 3600
 

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from plugins.billing_paystack.tests.standin import SECRET, SOURCE, Paystack
 
-from decentraspace import config as configuration
-from decentraspace.config import Config
-from decentraspace.content.blockstore import BlockStore
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Workbench
 
 OWNER = "0x" + "aB" * 20
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    with trio.move_on_after(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await trio.sleep(0.05)
-    raise AssertionError(f"not so within {seconds} s")
 
 
 @pytest.fixture
@@ -46,48 +30,19 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-@dataclass
-class Parts:
-    """What a plugin manager uses of a node."""
-
-    config: Config
-    blocks: BlockStore
-    key: NodeKey
-
-
 @pytest.fixture
-def make_parts(tmp_path: Path, paystack: Paystack, key_file: Path) -> Iterator[Callable[..., Parts]]:
-    """make_parts(**settings of the plugin); parts made in one test share the data folder."""
-    opened: list[BlockStore] = []
-    file = tmp_path / "config.toml"
-
-    def make(**settings: Any) -> Parts:
-        while opened:
-            opened.pop().close()
-        table = {
-            "key_file": str(key_file),
-            "test": True,
-            "email": "cards+{owner}@node.example",
-            "currency": "NGN",
-            "rate": [160_000, 1_000_000],
-            "api": paystack.url,
-            "poll": 3600,
-            **settings,
-        }
-        lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-        file.write_text(
-            "\n".join(['plugins.enabled = ["billing_paystack"]', "[plugin.billing_paystack]", *lines])
-        )
-        data = tmp_path / "data"
-        config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
-        data.mkdir(exist_ok=True)
-        blocks = BlockStore.open(data / "blocks", quota=1 << 30)
-        opened.append(blocks)
-        return Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None))
-
-    yield make
-    for store in opened:
-        store.close()
+def workbench(tmp_path: Path, paystack: Paystack, key_file: Path) -> Iterator[Workbench]:
+    settings = {
+        "key_file": str(key_file),
+        "test": True,
+        "email": "cards+{owner}@node.example",
+        "currency": "NGN",
+        "rate": [160_000, 1_000_000],
+        "api": paystack.url,
+        "poll": 3600,
+    }
+    with Workbench(tmp_path, "billing_paystack", settings) as bench:
+        yield bench
 
 
 class Node:
@@ -129,20 +84,11 @@ Managed = Callable[..., Awaitable[Node]]
 
 
 @pytest.fixture
-async def managed(make_parts: Callable[..., Parts]) -> AsyncIterator[Managed]:
+async def managed(workbench: Workbench) -> AsyncIterator[Managed]:
     """await managed(**settings): a node with the plugin loaded and started, instead of the last one."""
-    managers: list[PluginManager] = []
 
     async def make(**settings: Any) -> Node:
-        while managers:
-            await managers.pop().close()
-        parts = make_parts(**settings)
-        manager = PluginManager(parts.config.plugins)
-        managers.append(manager)
-        await manager.load(parts)
-        await manager.call("node_started")
-        return Node(manager)
+        return Node(await workbench.start(**settings))
 
     yield make
-    while managers:
-        await managers.pop().close()
+    await workbench.stop()

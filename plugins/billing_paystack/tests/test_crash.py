@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from plugins.billing_paystack.tests.conftest import OWNER, Managed, Parts, until
+from plugins.billing_paystack.tests.conftest import OWNER, Managed
 from plugins.billing_paystack.tests.standin import Answer, Paystack
+
+from decentraspace.testing import Workbench, until
 
 _SCRIPT = Path(__file__).with_name("cut_off.py")
 
@@ -39,9 +41,9 @@ async def _killed_when(process: subprocess.Popen[bytes], condition: Callable[[],
 
 
 async def test_killed_between_asking_paystack_and_writing_its_answer_down(
-    make_parts: Callable[..., Parts], managed: Managed, paystack: Paystack, tmp_path: Path
+    workbench: Workbench, managed: Managed, paystack: Paystack, tmp_path: Path
 ) -> None:
-    make_parts()  # the configuration
+    workbench.parts()  # the configuration
     never = threading.Event()
     paystack.mischief = lambda method, path, raw: Answer(200, raw, wait=never)  # taken, and not answered
     await _killed_when(_start(tmp_path, "k"), lambda: len(paystack.initialized) == 1)
@@ -65,9 +67,9 @@ async def test_killed_between_asking_paystack_and_writing_its_answer_down(
 
 
 async def test_killed_before_paystack_was_asked(
-    make_parts: Callable[..., Parts], managed: Managed, paystack: Paystack, tmp_path: Path
+    workbench: Workbench, managed: Managed, paystack: Paystack, tmp_path: Path
 ) -> None:
-    make_parts()
+    workbench.parts()
     never = threading.Event()
     paystack.mischief = lambda method, path, raw: Answer(500, b"", wait=never)
     documents = tmp_path / "data" / "plugins" / "billing_paystack" / "payments.json"
@@ -84,9 +86,9 @@ async def test_killed_before_paystack_was_asked(
 
 
 async def test_killed_after_the_payer_was_told(
-    make_parts: Callable[..., Parts], managed: Managed, paystack: Paystack, tmp_path: Path
+    workbench: Workbench, managed: Managed, paystack: Paystack, tmp_path: Path
 ) -> None:
-    make_parts()
+    workbench.parts()
     process = _start(tmp_path, "k")
     assert process.stdout is not None
     told = process.stdout

@@ -13,10 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
-from plugins.billing_paystack.tests.conftest import OWNER, Managed, Node, until
+from plugins.billing_paystack.tests.conftest import OWNER, Managed, Node
 from plugins.billing_paystack.tests.standin import SECRET, SOURCE, Answer, Paystack, envelope
 
 from decentraspace.errors import BadInput, DecentraSpaceError, Forbidden, TooLarge, Unavailable
+from decentraspace.testing import until
 from decentraspace_billing_paystack.secret import SecretKey
 from decentraspace_billing_paystack.sources import caller, within
 

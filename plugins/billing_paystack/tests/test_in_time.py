@@ -12,36 +12,36 @@ from plugins.billing_paystack.tests.standin import SECRET, SOURCE, Paystack
 
 from decentraspace.errors import TooMany
 from decentraspace.public import NodeAPI
+from decentraspace.testing import Clock
 from decentraspace_billing_paystack.client import Paystack as Client
 from decentraspace_billing_paystack.desk import Desk
 from decentraspace_billing_paystack.payments import Payments
 from decentraspace_billing_paystack.secret import SecretKey
 from decentraspace_billing_paystack.settings import read
 
-_START = 1_800_000_000
 _DAY = 86_400
 
 
 class World:
-    """A desk, and the time it believes."""
+    """A desk, and the clock it believes."""
 
     def __init__(self, paystack: Paystack, folder: Path, **settings: Any) -> None:
-        self.now = _START
+        self.clock = Clock()
         table = {"key_file": "/k", "email": "a@b.example", "rate": [160_000, 1_000_000], **settings}
         node = NodeAPI("billing_paystack", table, folder, "12D3Koo", "devnet", lambda *_: None)
         key = SecretKey((SECRET,))
         self.payments = Payments(folder / "payments.json")
         self.client = Client(paystack.url, key, 10)
-        self.desk = Desk(node, read(table), key, self.client, self.payments, clock=lambda: self.now)
+        self.desk = Desk(node, read(table), key, self.client, self.payments, clock=self.clock)
 
     async def pass_time(self, seconds: int) -> None:
         """All looks that fall due, each at its time."""
-        end = self.now + seconds
+        end = self.clock.now + seconds
         while (due := self.payments.next_due()) is not None and due <= end:
-            self.now = max(self.now, due)
-            for payment in self.payments.due(self.now):
+            self.clock.now = max(self.clock.now, due)
+            for payment in self.payments.due(self.clock.now):
                 await self.desk.look(payment.reference)
-        self.now = end
+        self.clock.now = end
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_documents_restored_from_a_copy_hide_nothing(
     reference = (await world.desk.recharge(OWNER, 5_000_000, "k"))["reference"]
     path = tmp_path / "payments.json"
     copy = path.read_bytes()
-    world.now += 10
+    world.clock.advance(10)
     paystack.pay(reference)
     await world.desk.look(reference)
     told = world.desk.events(0)
@@ -118,9 +118,9 @@ async def test_documents_restored_from_a_copy_hide_nothing(
 
     world.payments.close()
     path.write_bytes(copy)
-    world.now += 10
+    world.clock.advance(10)
     again = World(paystack, tmp_path)
-    again.now = world.now
+    again.clock.now = world.clock.now
     assert again.desk.events(told["next"]) == {"next": told["next"], "events": []}
     await again.desk.look(reference)
     [found] = again.desk.events(told["next"])["events"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,16 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-import trio
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
-from decentraspace import config as configuration
-from decentraspace.config import Config
-from decentraspace.content.blockstore import BlockStore
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Workbench, free_port, require_real
 
 # web3 raises it (py_ecc does), and then something nested deeply enough overflows the stack.
 sys.setrecursionlimit(1000)
@@ -43,32 +37,15 @@ def account(number: int) -> LocalAccount:
 
 
 def require_anvil() -> str:
-    found = shutil.which("anvil") or shutil.which(str(ROOT / "contracts" / "node_modules" / ".bin" / "anvil"))
-    if found is None:
-        reason = "anvil is not installed (npm ci in contracts/)"
-        if os.environ.get("DECENTRASPACE_REQUIRE_REAL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    with trio.move_on_after(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await trio.sleep(0.05)
-    raise AssertionError(f"not so within {seconds} s")
+    built = ROOT / "contracts" / "node_modules" / ".bin" / "anvil"
+    return require_real("anvil (npm ci in contracts/)", shutil.which("anvil") or shutil.which(str(built)))
 
 
 class Anvil:
     """Blocks are mined when a transaction comes, or by `mine`; all but the newest two are final."""
 
     def __init__(self, *arguments: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [require_anvil(), "--port", str(self.port), "--silent", "--chain-id", str(CHAIN),
@@ -202,70 +179,41 @@ def make_world(chain: Anvil) -> World:
 Managed = Callable[..., Awaitable[PluginManager]]
 
 
-@dataclass
-class Parts:
-    """What a plugin manager uses of a node."""
+def operator_settings(folder: Path, world: World) -> dict[str, Any]:
+    """Of the plugin, for an operator whose keystore is written to `folder`."""
+    return {
+        "rpc": [world.chain.url],
+        "chain_id": CHAIN,
+        "vault": world.vault.address,
+        "operators": world.operators.address,
+        "sites": world.sites.address,
+        **keystore(folder, world.operator.key),
+    }
 
-    config: Config
-    blocks: BlockStore
-    key: NodeKey
 
-
-@pytest.fixture
-def make_parts(tmp_path: Path, world: World) -> Iterator[Callable[..., Parts]]:
-    """make_parts(**settings of the plugin); parts made in one test share the data folder."""
-    opened: list[BlockStore] = []
-    file, password, key = (tmp_path / name for name in ("config.toml", "password", "key.json"))
+def keystore(folder: Path, key: bytes | str) -> dict[str, str]:
+    """Settings that name a keystore of this key and its password, both written to `folder`."""
+    password, file = folder / "password", folder / "key.json"
     password.write_text("correct horse\n")
     password.chmod(0o600)
     # Few rounds: tests are not to wait for what is slow on purpose.
-    key.write_text(
-        json.dumps(Account.encrypt(world.operator.key, "correct horse", kdf="pbkdf2", iterations=1000))
-    )
-
-    def make(**settings: Any) -> Parts:
-        while opened:
-            opened.pop().close()
-        table = {
-            "rpc": [world.chain.url],
-            "chain_id": CHAIN,
-            "vault": world.vault.address,
-            "operators": world.operators.address,
-            "sites": world.sites.address,
-            "keystore": str(key),
-            "password_file": str(password),
-            "settle_margin": 0,
-            **settings,
-        }
-        lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-        file.write_text("\n".join(["[plugin.billing_polygon]", *lines]))
-        data = tmp_path / "data"
-        config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
-        data.mkdir(exist_ok=True)
-        blocks = BlockStore.open(data / "blocks", quota=1 << 30)
-        opened.append(blocks)
-        return Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None))
-
-    yield make
-    for store in opened:
-        store.close()
+    file.write_text(json.dumps(Account.encrypt(key, "correct horse", kdf="pbkdf2", iterations=1000)))
+    return {"keystore": str(file), "password_file": str(password)}
 
 
 @pytest.fixture
-async def managed(make_parts: Callable[..., Parts]) -> AsyncIterator[Managed]:
+def workbench(tmp_path: Path, world: World) -> Iterator[Workbench]:
+    settings = {**operator_settings(tmp_path, world), "settle_margin": 0}
+    with Workbench(tmp_path, "billing_polygon", settings) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def managed(workbench: Workbench) -> AsyncIterator[Managed]:
     """await managed(**settings): a plugin manager with the plugin loaded and started, instead of the last one."""
-    managers: list[PluginManager] = []
 
     async def make(**settings: Any) -> PluginManager:
-        while managers:
-            await managers.pop().close()
-        parts = make_parts(**settings)
-        manager = PluginManager(parts.config.plugins)
-        managers.append(manager)
-        await manager.load(parts)
-        await manager.call("node_started")
-        return manager
+        return await workbench.start(**settings)
 
     yield make
-    while managers:
-        await managers.pop().close()
+    await workbench.stop()

@@ -11,23 +11,16 @@ from pathlib import Path
 
 import trio
 
-from decentraspace import config as configuration
-from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import DecentraSpaceError
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
-from plugins.billing_polygon.tests.conftest import Parts
+from decentraspace.testing import Parts
 
 
 async def main(file: Path, data: Path) -> None:
     work = json.load(sys.stdin)
-    config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
-    blocks = BlockStore.open(data / "blocks", quota=1 << 30)
-    manager = PluginManager(config.plugins)
-    await manager.load(Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None)))
+    parts = Parts.open(file, data)
+    manager = PluginManager(parts.config.plugins)
+    await manager.load(parts)
     await manager.call("node_started")
     while True:
         try:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from plugins.billing_polygon.tests.conftest import ROOT, Parts, World, account
+from plugins.billing_polygon.tests.conftest import ROOT, World, account
 from plugins.billing_polygon.tests.test_on_chain import Mining
 
+from decentraspace.testing import Workbench
 from decentraspace_billing_polygon.signer import KeyFile, make_keystore
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -25,9 +26,9 @@ def command(*arguments: object) -> list[str]:
 
 
 @pytest.fixture
-def run(world: World, make_parts: Callable[..., Parts], tmp_path: Path) -> Run:
+def run(world: World, workbench: Workbench, tmp_path: Path) -> Run:
     """run(*arguments): an `operator` command with this configuration."""
-    make_parts().blocks.close()
+    workbench.parts().blocks.close()
 
     def make(*arguments: object) -> subprocess.CompletedProcess[str]:
         every = ["--config", tmp_path / "config.toml", "--data-dir", tmp_path / "data"]

@@ -14,15 +14,13 @@ import httpx
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from plugins.billing_polygon.tests.conftest import Parts, artifact, require_anvil, until
+from plugins.billing_polygon.tests.conftest import artifact, keystore, require_anvil
 from plugins.billing_polygon.tests.test_on_chain import ask, settled
 from plugins.billing_polygon.tests.test_operating import sent
 from web3 import HTTPProvider, Web3
 
-from decentraspace import config as configuration
-from decentraspace.content.blockstore import BlockStore
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Workbench, until
 
 PROGRAM = [sys.executable, "-m", "decentraspace_billing_polygon.devchain", "--block-time", "0.2"]
 Started = dict[str, Any]
@@ -48,30 +46,15 @@ def devchain(request: pytest.FixtureRequest) -> Iterator[Started]:
 
 @pytest.fixture
 async def manager(devchain: Started, tmp_path: Path) -> AsyncIterator[PluginManager]:
-    key, password, file = (tmp_path / name for name in ("key.json", "password", "config.toml"))
-    password.write_text("correct horse\n")
-    password.chmod(0o600)
-    operator = devchain["keys"][1]
-    key.write_text(json.dumps(Account.encrypt(operator, "correct horse", kdf="pbkdf2", iterations=1000)))
-    table = {
+    settings = {
         **{name: devchain[name] for name in ("chain_id", "vault", "operators", "sites", "first_block")},
+        **keystore(tmp_path, devchain["keys"][1]),
         "rpc": [devchain["rpc"]],
-        "keystore": str(key),
-        "password_file": str(password),
         "settle_margin": 0,
     }
-    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    file.write_text("\n".join(["[plugin.billing_polygon]", *lines]))
-    data = tmp_path / "data"
-    data.mkdir()
-    config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
-    blocks = BlockStore.open(data / "blocks", quota=1 << 30)
-    found = PluginManager(config.plugins)
-    await found.load(Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None)))
-    await found.call("node_started")
-    yield found
-    await found.close()
-    blocks.close()
+    with Workbench(tmp_path, "billing_polygon", settings) as bench:
+        yield await bench.start()
+        await bench.stop()
 
 
 def send(web3: Web3, call: Any, sender: LocalAccount) -> None:

@@ -8,15 +8,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.billing_polygon.tests.conftest import Parts, World, account
+from plugins.billing_polygon.tests.conftest import World, account
 from plugins.billing_polygon.tests.test_on_chain import Mining
 
-from decentraspace.config import Config
+from decentraspace.testing import Workbench
 
 KILLS = int(os.environ.get("DECENTRASPACE_KILLS", "12"))
 PROGRAM = Path(__file__).with_name("killed.py")
@@ -51,15 +50,11 @@ class Node:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_nothing_is_paid_twice_or_forgotten(
-    world: World, make_parts: Callable[..., Parts], tmp_path: Path
-) -> None:
+def test_nothing_is_paid_twice_or_forgotten(world: World, workbench: Workbench, tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
-    parts = make_parts(replace_after=2)
-    parts.blocks.close()
-    assert isinstance(parts.config, Config)
+    workbench.parts(replace_after=2).blocks.close()
     world.send(world.token.functions.mint(world.operator.address, 10**6), account(9))
     owners = [account(2), account(3), account(4)]
     for owner in owners:

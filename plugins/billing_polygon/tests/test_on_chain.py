@@ -17,10 +17,10 @@ from plugins.billing_polygon.tests.conftest import (
     World,
     account,
     artifact,
-    until,
 )
 
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import until
 
 ROOT_HASH = "0x" + 64 * "a"
 

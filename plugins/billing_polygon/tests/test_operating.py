@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from eth_account import Account
-from plugins.billing_polygon.tests.conftest import Managed, World, account, until
+from plugins.billing_polygon.tests.conftest import Managed, World, account
 from plugins.billing_polygon.tests.test_faults import Make
 from plugins.billing_polygon.tests.test_on_chain import Mining, ask, events, settled
 from plugins.billing_polygon.tests.test_trouble import between
 
 from decentraspace.errors import BadInput, Conflict
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import until
 
 __all__ = ["between"]
 

@@ -12,18 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
-from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
-from plugins.billing_polygon.tests.conftest import CHAIN, World, account
-from tests.node.running import RunningNode
-from tests.support import IN_TREE_PLUGINS
+from plugins.billing_polygon.tests.conftest import CHAIN, World, account, operator_settings
 
 from decentraspace.identity.delegation import Delegation, build_message
 from decentraspace.identity.keys import NodeKey
 from decentraspace.identity.sessions import sign_proof
 from decentraspace.records.schema import site_id
 from decentraspace.records.verdict import NetworkRules
+from decentraspace.testing import RunningNode
 
 FEE = 250_000  # of World's registry
 RULES = NetworkRules("devnet", CHAIN, "decentraspace.localhost")
@@ -31,31 +29,17 @@ RULES = NetworkRules("devnet", CHAIN, "decentraspace.localhost")
 
 def make_node(folder: Path, world: World, **settings: str) -> RunningNode:
     folder.mkdir(parents=True)
-    password, key, config = (folder / name for name in ("password", "key.json", "config.toml"))
-    password.write_text("correct horse\n")
-    password.chmod(0o600)
-    key.write_text(
-        json.dumps(Account.encrypt(world.operator.key, "correct horse", kdf="pbkdf2", iterations=1000))
-    )
-    table = {
-        "rpc": [world.chain.url],
-        "chain_id": CHAIN,
-        "vault": world.vault.address,
-        "operators": world.operators.address,
-        "sites": world.sites.address,
-        "keystore": str(key),
-        "password_file": str(password),
-    }
+    config, table = folder / "config.toml", operator_settings(folder, world)
     lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
     config.write_text("\n".join(["[plugin.billing_polygon]", *lines]))
     return RunningNode(
         folder,
+        plugins=["billing_polygon"],
         CONFIG=str(config),
         BILLING_SETTLE_CHECK="0.2",
         BILLING_TICK="0.5",
         NETWORK_SYNC_INTERVAL="0.5",
         LIMITS_FREE_SITES="5",
-        PLUGINS_DISABLED=",".join(name for name in IN_TREE_PLUGINS if name != "billing_polygon"),
         **settings,
     )
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from plugins.billing_polygon.tests.conftest import Managed, World, account, until
+from plugins.billing_polygon.tests.conftest import Managed, World, account
 from plugins.billing_polygon.tests.test_on_chain import ROOT_HASH, Mining, ask, events, settled
 
 from decentraspace.errors import Unavailable
+from decentraspace.testing import until
 
 Change = Callable[[str, Any], Any]
 

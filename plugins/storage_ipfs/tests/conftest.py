@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from decentraspace import config as configuration
-from decentraspace.config import Config
 from decentraspace.content import cid as cids
-from decentraspace.content.blockstore import BlockStore
-from decentraspace.content.importer import add_directory, add_file
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Parts, Workbench, require_real, until
 
+Managed = Callable[..., Awaitable[PluginManager]]
 _START_SECONDS = 30.0
-
-
-def require_real(tool: str) -> str:
-    """Path of a program. Without it the test is skipped, or fails where it must run."""
-    path = shutil.which(tool)
-    if path is None:
-        reason = f"{tool} is not installed"
-        if os.environ.get("DECENTRASPACE_REQUIRE_REAL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    with trio.move_on_after(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await trio.sleep(0.02)
-    raise AssertionError(f"not so within {seconds} s")
 
 
 class Kubo:
     """`ipfs` in a repository of its own. Once started it keeps its RPC port."""
 
     def __init__(self, folder: Path) -> None:
-        self.program = require_real("ipfs")
+        self.program = require_real("ipfs", shutil.which("ipfs"))
         self.repo, self.log = folder / "repo", folder / "kubo.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.cli("init", "--profile=test")
@@ -140,65 +113,20 @@ async def kubo(kubo_repo: Kubo) -> Kubo:
     return kubo_repo
 
 
-@dataclass
-class Parts:
-    """What a plugin manager uses of a node."""
-
-    config: Config
-    blocks: BlockStore
-    key: NodeKey
-
-    def site(self, *files: bytes) -> bytes:
-        """Store and pin a site; its root."""
-        with self.blocks.hold():
-            writer = self.blocks.writer()
-            entries = {
-                f"file{number}.txt": add_file(io.BytesIO(content), writer.put)
-                for number, content in enumerate(files)
-            }
-            root = add_directory(entries, writer.put).cid
-            writer.flush()
-            self.blocks.pin(root, "test")
-        return root
+@pytest.fixture
+def workbench(tmp_path: Path) -> Iterator[Workbench]:
+    with Workbench(tmp_path, "storage_ipfs") as bench:
+        yield bench
 
 
 @pytest.fixture
-def make_parts(tmp_path: Path) -> Iterator[Callable[..., Parts]]:
+def make_parts(workbench: Workbench) -> Callable[..., Parts]:
     """make_parts(**settings of the plugin); parts made in one test share the data folder."""
-    opened: list[BlockStore] = []
-    file = tmp_path / "config.toml"
-
-    def make(**settings: Any) -> Parts:
-        while opened:
-            opened.pop().close()
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-        file.write_text("\n".join(["[plugin.storage_ipfs]", *lines]))
-        data = tmp_path / "data"
-        config = configuration.load(file, environ={}, overrides={"node": {"data_dir": str(data)}})
-        data.mkdir(exist_ok=True)
-        blocks = BlockStore.open(data / "blocks", quota=1 << 30)
-        opened.append(blocks)
-        return Parts(config, blocks, NodeKey.load_or_create(data / "node.key", None))
-
-    yield make
-    for store in opened:
-        store.close()
+    return workbench.parts
 
 
 @pytest.fixture
-async def managed() -> Any:
-    """await managed(parts): a plugin manager with the plugin loaded and started."""
-    managers: list[PluginManager] = []
-
-    async def make(parts: Parts) -> PluginManager:
-        while managers:
-            await managers.pop().close()
-        manager = PluginManager(parts.config.plugins)
-        managers.append(manager)
-        await manager.load(parts)
-        await manager.call("node_started")
-        return manager
-
-    yield make
-    while managers:
-        await managers.pop().close()
+async def managed(workbench: Workbench) -> AsyncIterator[Managed]:
+    """await managed(parts): a plugin manager with the plugin loaded and started, instead of the last one."""
+    yield workbench.start
+    await workbench.stop()

@@ -18,9 +18,8 @@ from decentraspace.content import car
 from decentraspace.content import cid as cids
 from decentraspace.errors import ConfigError, DecentraSpaceError, Unavailable
 from decentraspace.plugins import PluginInfo, PluginManager
+from decentraspace.testing import Parts
 from decentraspace_storage_ipfs.kubo import Kubo as KuboClient
-
-from .conftest import Parts
 
 Managed = Callable[[Parts], Awaitable[PluginManager]]
 MakeParts = Callable[..., Parts]

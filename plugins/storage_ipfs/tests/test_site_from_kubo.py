@@ -18,8 +18,9 @@ from decentraspace.plugins import PluginManager
 from decentraspace.records.signing import sponsor
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
+from decentraspace.testing import Parts, until
 
-from .conftest import Kubo, Parts, until
+from .conftest import Kubo
 
 
 async def test_it_comes_back_and_is_served(

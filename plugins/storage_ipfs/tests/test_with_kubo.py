@@ -16,8 +16,9 @@ from decentraspace.content import reader
 from decentraspace.errors import Unavailable
 from decentraspace.plugin_storage import open_documents
 from decentraspace.plugins import PluginInfo, PluginManager
+from decentraspace.testing import Parts, until
 
-from .conftest import Kubo, Parts, until
+from .conftest import Kubo
 
 Managed = Callable[[Parts], Awaitable[PluginManager]]
 MakeParts = Callable[..., Parts]

@@ -1,4 +1,4 @@
-"""For all tests."""
+"""For all tests, those of plugins too."""
 
 from __future__ import annotations
 
