@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,6 +168,22 @@ def test_a_batch_whose_acknowledgement_is_lost_counts_once(serve: Callable[..., 
     until(lambda: served.totals(site)[0] == 25)
     assert 1 <= counted <= 20
     assert served.totals(site) == (25, 25 * len(PAGE))
+
+
+def test_under_load_counts_are_written_down_once_a_second(serve: Callable[..., Served]) -> None:
+    """And not as often as the node's disk lets them."""
+    served = serve()
+    site = served.site({"index.html": PAGE})
+    began, asked = time.monotonic(), 0
+    with Wire(served.port) as wire:
+        while len(served.batches) < 4:
+            assert time.monotonic() < began + 60
+            assert wire.get(site.host).body == PAGE
+            asked += 1
+    # The last may have come while the fourth was looked for; the first comes after at most a second.
+    assert len(served.batches) - 2 <= time.monotonic() - began
+    until(lambda: served.totals(site)[0] >= asked)
+    assert served.totals(site) == (asked, asked * len(PAGE))
 
 
 def test_a_killed_worker_takes_at_most_what_it_did_not_report(serve: Callable[..., Served]) -> None:

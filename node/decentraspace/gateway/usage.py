@@ -44,8 +44,11 @@ class UsageCounter:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            while await self.flush():
-                pass
+            # What is counted meanwhile has time until the next turn: under load there is always something, and to
+            # write it down at once would have the node's disk sync without a pause.
+            left = len(self._counts) + len(self._batch or ())
+            while left > 0 and (handed := await self.flush()):
+                left -= handed
 
     async def flush_all(self) -> None:
         """At the end of the worker, after `run` was cancelled: a batch that was under way goes again."""
@@ -56,11 +59,11 @@ class UsageCounter:
         except TimeoutError:
             return  # the node does not answer
 
-    async def flush(self) -> bool:
-        """Hand over one batch; whether there may be more to hand over now."""
+    async def flush(self) -> int:
+        """Hand over one batch; how many rows the node has acknowledged."""
         if self._batch is None:
             if not self._counts:
-                return False
+                return 0
             # Counts are at most a second old when they leave: their hour is this one.
             hour = int(time.time()) // 3600
             keys = list(self._counts)[:_ROWS_MOST]
@@ -69,6 +72,7 @@ class UsageCounter:
         done = await self._control.ask(
             "usage", _DEADLINE, worker=self._worker, number=self._number, rows=self._batch
         )
-        if done:
-            self._batch = None
-        return done and bool(self._counts)
+        if not done:
+            return 0
+        handed, self._batch = len(self._batch), None
+        return handed
