@@ -23,6 +23,11 @@ _NESTED_MOST = 4  # as EIP-3668 has it
 _TEMPLATE_MOST = 2048  # characters of a gateway's URL
 
 
+def wanted(said: Answer) -> bool:
+    """Whether gateways are to be asked before `said` is an answer."""
+    return said.outcome == REVERTED and said.result[:4] == _SELECTOR
+
+
 class _Lookup(NamedTuple):
     sender: str
     urls: tuple[str, ...]
@@ -42,7 +47,7 @@ class CcipRead:
         """What `contract` says in the end, if it said `said`. Unavailable when gateways fail, or the rules are
         not kept."""
         for _ in range(_NESTED_MOST):
-            if said.outcome != REVERTED or said.result[:4] != _SELECTOR:
+            if not wanted(said):
                 return said
             lookup = _read(said.result)
             if lookup.sender.lower() != contract.lower():
@@ -51,7 +56,7 @@ class CcipRead:
             response = await self._ask(lookup)
             back = lookup.callback + call("x(bytes,bytes)", response, lookup.extra)[4:]
             said = await self._asking.view(contract, back)
-        if said.outcome == REVERTED and said.result[:4] == _SELECTOR:
+        if wanted(said):
             raise Unavailable(f"The name's resolver asks its gateways more than {_NESTED_MOST} times")
         return said
 

@@ -11,11 +11,21 @@ from typing import Any
 import trio
 
 from decentraspace.errors import Forbidden, Unavailable, Unprocessable
-from decentraspace_dns_ens import contenthash, naming
+from decentraspace_dns_ens import ccip, contenthash, naming
 from decentraspace_dns_ens.ccip import CcipRead
 from decentraspace_dns_ens.contenthash import Content
 from decentraspace_dns_ens.fetching import Fetcher
-from decentraspace_dns_ens.lookup import NOBODY, RETURNED, REVERTED, TOO_LONG, Asking, Found, call, decode
+from decentraspace_dns_ens.lookup import (
+    NOBODY,
+    RETURNED,
+    REVERTED,
+    TOO_LONG,
+    Answer,
+    Asking,
+    Found,
+    call,
+    decode,
+)
 from decentraspace_dns_ens.rpc import Endpoints, Refused
 from decentraspace_dns_ens.settings import Settings
 
@@ -70,26 +80,12 @@ class Names:
             return await self._content(found), self._ttl(found)
 
     async def _content(self, found: Found) -> Content:
-        if found.resolver == NOBODY:
-            return Content("none", "", "it has no resolver")
-        if found.above and not found.extended:
-            return Content(
-                "none", "", "it has no resolver, and that of the domain above is not for names below"
-            )
-        said = await self._ccip.follow(found.resolver, found.said)
-        if said.outcome == TOO_LONG:
-            return Content("none", "", "its resolver says more than is read")
-        if said.outcome == REVERTED:
-            return Content("none", "", "its resolver refuses to say")
-        if said.outcome != RETURNED or not said.result:
-            return Content("none", "", "its resolver is no resolver")
-        try:
-            (raw,) = decode(["bytes"], said.result)
-            if found.extended and raw:
-                (raw,) = decode(["bytes"], raw)
-        except ValueError:
-            return Content("none", "", "what its resolver says cannot be read")
-        return contenthash.read(raw)
+        return _read(found, await self._ccip.follow(found.resolver, found.said))
+
+    @staticmethod
+    def _on_chain(found: Found) -> Content | None:
+        """None where gateways would have to be asked."""
+        return None if ccip.wanted(found.said) else _read(found, found.said)
 
     def _ttl(self, found: Found) -> int:
         return min(found.ttl or self.settings.ttl, _TTL_MOST)
@@ -127,16 +123,13 @@ class Names:
         """As the hook `name_verify` tells it."""
         with _in_time(name, self.settings.timeout):
             found = await self._asking.name(name)
-            try:
-                content = await self._content(found)
-            except Unavailable as error:  # whose it is does not hang on that
-                content = Content("none", "", error.detail)
+        content = self._on_chain(found)
         holders = self._holders(name, found)
         how = holders.method(wallet)
         told: dict[str, Any] = {"ttl": self._ttl(found)}
         if holders.expires:
             told["expires"] = holders.expires
-        if content.kind == "none":
+        if content is not None and content.kind == "none":
             told["points"] = False
         if not holders.all:
             return {"state": "missing", "method": "ens-owner", "detail": holders.why, **told}
@@ -169,7 +162,7 @@ class Names:
                 detail = f"Has {name} lead to {target}, by its resolver {to}."
                 if target.startswith("/ipns/"):
                     detail += " What is deployed later needs no other transaction."
-                if contenthash.read(raw) == await self._now(found):
+                if contenthash.read(raw) == self._on_chain(found):
                     detail = f"{name} leads to {target} already: there is nothing to sign."
             await self._taken(name, wallet, how, to, data)
         return {
@@ -193,12 +186,6 @@ class Names:
         )
         return to, call("setResolver(bytes32,address)", node, resolver), detail
 
-    async def _now(self, found: Found) -> Content:
-        try:
-            return await self._content(found)
-        except Unavailable as error:
-            return Content("none", "", error.detail)
-
     async def _taken(self, name: str, wallet: str, how: str, to: str, data: bytes) -> None:
         try:
             await self._asking.simulate(wallet, to, data)
@@ -215,7 +202,30 @@ class Names:
 _ROLES = {"ens-wrapper": "owner (NameWrapper)", "ens-owner": "owner", "ens-manager": "manager"}
 
 
-def _leads(name: str, content: Content) -> str:
+def _read(found: Found, said: Answer) -> Content:
+    """What `said`, the resolver's last word, means."""
+    if found.resolver == NOBODY:
+        return Content("none", "", "it has no resolver")
+    if found.above and not found.extended:
+        return Content("none", "", "it has no resolver, and that of the domain above is not for names below")
+    if said.outcome == TOO_LONG:
+        return Content("none", "", "its resolver says more than is read")
+    if said.outcome == REVERTED:
+        return Content("none", "", "its resolver refuses to say")
+    if said.outcome != RETURNED or not said.result:
+        return Content("none", "", "its resolver is no resolver")
+    try:
+        (raw,) = decode(["bytes"], said.result)
+        if found.extended and raw:
+            (raw,) = decode(["bytes"], raw)
+    except ValueError:
+        return Content("none", "", "what its resolver says cannot be read")
+    return contenthash.read(raw)
+
+
+def _leads(name: str, content: Content | None) -> str:
+    if content is None:
+        return f"Gateways of its own say what other gateways show under {name}."
     if content.kind == "none":
         return f"As to what other gateways show: {content.why}."
     return f"Other gateways show {content.path} under {name}."

@@ -169,16 +169,15 @@ async def test_verdicts_say_where_a_name_leads(ens: Ens, managed: Managed) -> No
     assert nowhere["points"] is False
 
 
-async def test_a_silent_gateway_does_not_hide_the_owner(
-    ens: Ens, managed: Managed, offchain: Offchain
-) -> None:
+async def test_gateways_are_not_asked_whose_a_name_is(ens: Ens, managed: Managed, offchain: Offchain) -> None:
     owner = ens.chain.accounts[1]
     name = ens.register("quiet", owner)
     ens.resolve_by(name, owner, offchain.resolver.address)
-    manager = await managed(**ens.settings())  # private gateways are not asked
+    manager = await managed(**ens.settings(allow_private=True))
     held = await verify(manager, name, owner)
     assert held["state"] == "held"
-    assert "private" in held["detail"]
+    assert "points" not in held
+    assert offchain.asked == []
 
 
 async def test_a_name_that_is_none_is_refused_in_words(ens: Ens, managed: Managed) -> None:
