@@ -11,7 +11,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records import judging
+from decentraspace.records import judgement, judging
 from decentraspace.records.judging import Judged, Judgement, Pool, judge
 from decentraspace.records.store import AddResult, RecordStore
 from decentraspace.records.verdict import RecordRefused
@@ -139,7 +139,7 @@ def _children() -> list[int]:
     """This process's judging processes; other tests may have children of their own that outlive them."""
     task = Path("/proc/self/task")
     children = [int(pid) for thread in task.iterdir() for pid in (thread / "children").read_text().split()]
-    return [pid for pid in children if judging.__name__.encode() in _command(pid)]
+    return [pid for pid in children if judgement.__name__.encode() in _command(pid)]
 
 
 def _command(pid: int) -> bytes:

@@ -15,7 +15,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content import ipns
 from decentraspace.errors import BadInput
 from decentraspace.identity.keys import NodeKey
-from decentraspace.records import codec, judging, naming, schema
+from decentraspace.records import codec, judgement, judging, naming, schema
 from decentraspace.records.schema import SiteManifest
 from decentraspace.records.verdict import verify
 from tests.content.kubo import Kubo
@@ -170,5 +170,5 @@ def test_it_is_judged_alike_in_other_processes() -> None:
     envelope = factory.take(record(named()), NodeKey(KEY), AT)
     judged = judging.judge(envelope, RULES, AT)
     assert isinstance(judged, judging.Judged)
-    assert judging._from_plain(envelope, judging._to_plain(judged)) == judged
+    assert judgement.from_plain(envelope, judgement._to_plain(judged)) == judged
     assert judged.record.named == PUBLIC

@@ -418,3 +418,20 @@ def test_announced_nodes_are_those_on_disk_however_they_came(store: RecordStore)
     assert told() == {NODE.public: "c", OTHER.public: "y"}
     store._nodes = None  # as after a restart
     assert told() == {NODE.public: "c", OTHER.public: "y"}
+
+
+def test_more_memory_while_many_records_come_and_no_longer(store: RecordStore) -> None:
+    """What is kept in memory is bounded again when the last who brings many is done, however it ends."""
+
+    def cache() -> int:
+        return -int(store._db.execute("PRAGMA cache_size").fetchone()[0])
+
+    usual = cache()
+    with pytest.raises(KeyError), store.many():
+        with store.many():
+            assert cache() > usual
+            store.add(take(site(), NODE, NOW), now=NOW)
+        assert cache() > usual
+        raise KeyError
+    assert cache() <= usual
+    assert store.head(SITE) is not None

@@ -6,8 +6,8 @@ What was refused lately is noted (refused.py); who sends too much that no honest
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _JUDGED_AT_ONCE = 3  # messages: so that who judges never waits for who stores, or for the network
 _BATCHES_WAITING = 4  # messages whose records were judged, and wait to be stored
+_MANY = 2000  # records from which on the store is told beforehand
 _FAULTS_MOST = 20  # records of one peer in one exchange that no honest node passes on
 _REFUSALS_MOST = 20_000
 _MISSING_MOST = 100  # records named and not sent: they may have been replaced meanwhile
@@ -102,7 +103,7 @@ class Taker:
         self._awaited = set(awaited)
         broken: Exception | None = None
         try:
-            async with self._pool.judges() as judge, trio.open_nursery() as nursery:
+            async with self._many(len(awaited)), self._pool.judges() as judge, trio.open_nursery() as nursery:
                 to_judge, read = trio.open_memory_channel[list[bytes]](1)
                 to_store, judged = trio.open_memory_channel[_Batch](_BATCHES_WAITING)
                 nursery.start_soon(self._judge_all, judge, read, to_store)
@@ -118,6 +119,19 @@ class Taker:
             raise broken
         if len(self._awaited) > max(_MISSING_MOST, len(awaited) // 10):
             raise BadInput(f"A peer named {len(self._awaited)} records that it did not send")
+
+    @asynccontextmanager
+    async def _many(self, count: int) -> AsyncIterator[None]:
+        if count < _MANY:
+            yield
+            return
+        expected = self._store.many()
+        await trio.to_thread.run_sync(expected.__enter__)
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(expected.__exit__, None, None, None)
 
     async def _read_all(
         self,

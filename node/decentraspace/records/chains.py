@@ -35,6 +35,7 @@ _VERSION = (
 )
 _PARTS = len(Version._fields)
 _CHILDREN = "SELECT cid FROM versions WHERE prev = ? AND site = ? AND channel = ?"
+_ANY_CHILD = _CHILDREN + " LIMIT 1"
 _REVOKED = "SELECT key, signer, issued_at, site, after FROM revocations WHERE owner = ? AND "
 
 
@@ -49,7 +50,7 @@ class Settler:
     def added_version(self, version: Version, site: str, channel: str, founder: bytes) -> Settled:
         """Judge a version that was just inserted as one that counts, and those that were waiting for it."""
         db, voids = self._db, self._voids
-        if db.execute(_CHILDREN + " LIMIT 1", (version.cid, site, channel)).fetchone() is not None:
+        if db.execute(_ANY_CHILD, (version.cid, site, channel)).fetchone() is not None:
             return settle(db, [version.cid], voids, self.owners)
         # Nearly always: nobody waited, so that it alone can change the head.
         before = voids.read
@@ -178,7 +179,8 @@ def _judged(
 ) -> tuple[Version, str | None]:
     """The version with its epoch, and why it does not count, or None."""
     where = owners.place(site, founder, version.wallet, version.issued_at, version.taken)
-    version = version._replace(epoch=where.epoch)
+    if where.epoch != version.epoch:
+        version = version._replace(epoch=where.epoch)
     if where.refused is not None:
         return version, where.refused
     parent = db.execute(_VERSION, (version.prev,)).fetchone() if version.prev else None
@@ -257,6 +259,9 @@ class _Voids:
 
 def _raise_head(db: sqlite3.Connection, version: Version, site: str, channel: str, owner: bytes) -> bool:
     """Make a version that counts the head if it comes before the one there is; whether it did."""
+    head = (site, channel, version.cid, owner)
+    if db.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?)", head).rowcount:
+        return True
     old = db.execute(
         "SELECT -epoch, -issued_at, -seq, cid FROM heads JOIN versions USING (cid) "
         "WHERE heads.site = ? AND heads.channel = ?",
@@ -264,7 +269,7 @@ def _raise_head(db: sqlite3.Connection, version: Version, site: str, channel: st
     ).fetchone()
     if old is not None and old <= version.rank:
         return False
-    db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?)", (site, channel, version.cid, owner))
+    db.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?)", head)
     return True
 
 

@@ -3,8 +3,6 @@
 A verdict takes some 200 microseconds, nearly all of it two Ed25519 signatures and the decoding, and Python
 does one at a time in a process. The processes exist only while much is being judged, and a node has one set
 of them at most (`Pool`).
-
-    python -m decentraspace.records.judging     reads requests on its input, writes verdicts, ends with it
 """
 
 from __future__ import annotations
@@ -15,18 +13,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, fields
-from operator import attrgetter
-from typing import Any, BinaryIO, NamedTuple
 
 import structlog
 import trio
 
-from decentraspace.errors import DecentraSpaceError
-from decentraspace.records import codec, verdict
-from decentraspace.records.codec import Envelope
-from decentraspace.records.schema import KINDS
-from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedRecord
+from decentraspace.records.judgement import Judged, Judgement, from_plain, judge, plain_rules
+from decentraspace.records.verdict import NetworkRules
+
+__all__ = ["Judge", "Judged", "Judgement", "Pool", "judge"]
 
 log = structlog.get_logger(__name__)
 
@@ -35,30 +29,10 @@ _IDLE = 5.0  # seconds without envelopes after which they end
 _PROCESSES_MOST = 8
 _THREADS = 4  # of this process, for all streams that have no processes: the others are the rest of the node's
 _DEADLINE = 60.0  # seconds for a part of a batch
-_NICE = 5  # the node's visitors come first
 
 
-class Judged(NamedTuple):
-    """A valid record and the envelope it came in."""
-
-    envelope: Envelope
-    record: VerifiedRecord
-
-
-Judgement = Judged | RecordRefused
 Judge = Callable[[Sequence[bytes], int, bool], Awaitable[list[Judgement]]]
 """Envelopes, Unix seconds, whether the node is joining -> one judgement for each, in order."""
-
-
-def judge(envelope: Envelope | bytes, rules: NetworkRules, now: int, *, joining: bool = False) -> Judgement:
-    """verdict.admit; a refusal is returned, not raised. `now` in Unix seconds."""
-    try:
-        decoded = codec.decode_envelope(envelope) if isinstance(envelope, bytes) else envelope
-        return Judged(decoded, verdict.admit(decoded, rules, now, joining=joining))
-    except RecordRefused as refusal:
-        return refusal
-    except DecentraSpaceError as error:
-        return RecordRefused(str(error), slug=error.problem_slug)
 
 
 class Pool:
@@ -165,11 +139,11 @@ class _Worker:
     async def start(self) -> None:
         try:
             self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "decentraspace.records.judging"],
+                [sys.executable, "-m", "decentraspace.records.judgement"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            await self._send(marshal.dumps(_plain_rules(self._rules)))
+            await self._send(marshal.dumps(plain_rules(self._rules)))
         except (OSError, trio.BrokenResourceError) as error:
             await self._fail(repr(error))
 
@@ -199,7 +173,7 @@ class _Worker:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             await self._fail(repr(error))
             return None
-        return [_from_plain(e, plain) for e, plain in zip(envelopes, answer, strict=True)]
+        return [from_plain(e, plain) for e, plain in zip(envelopes, answer, strict=True)]
 
     async def _fail(self, reason: str) -> None:
         log.warning("judging_process_failed", reason=reason)
@@ -224,62 +198,3 @@ class _Worker:
                 raise BrokenPipeError("the process has ended")
             data += more
         return bytes(data)
-
-
-# -- what goes to and fro: plain tuples, which marshal writes fastest. Both ends are this very program.
-
-_BODIES = {kind: attrgetter(*(f.name for f in fields(cls))) for kind, cls in KINDS.items()}
-
-
-def _plain_rules(rules: NetworkRules) -> tuple[Any, ...]:
-    return astuple(rules)
-
-
-def _to_plain(judgement: Judgement) -> tuple[Any, ...]:
-    if isinstance(judgement, RecordRefused):
-        no = judgement
-        return (False, str(no), no.problem_slug, no.hint, no.faulty, no.sponsor)
-    e, r = judgement
-    body = tuple(dict(v) if isinstance(v, dict) else v for v in _BODIES[r.kind](r.body))
-    start = e.raw.index(e.record)
-    return (
-        True, start, start + len(e.record), e.sponsor, e.at, e.sig,
-        r.cid, r.kind, body, r.key, r.owner, r.issued_at, r.expires_at, r.named,
-    )  # fmt: skip
-
-
-def _from_plain(raw: bytes, plain: tuple[Any, ...]) -> Judgement:
-    if not plain[0]:
-        _, text, slug, hint, faulty, sponsor = plain
-        refusal = RecordRefused(text, slug=slug, hint=hint)
-        refusal.faulty, refusal.sponsor = faulty, sponsor
-        return refusal
-    _, start, end, sponsor, at, sig, cid, kind, body, key, owner, issued_at, expires_at, named = plain
-    record = raw[start:end]
-    return Judged(
-        Envelope(record, sponsor, at, sig, raw),
-        VerifiedRecord(cid, kind, KINDS[kind](*body), key, owner, issued_at, expires_at, record, named),
-    )
-
-
-def main() -> None:
-    os.nice(_NICE)
-    requests, verdicts = sys.stdin.buffer, sys.stdout.buffer
-    found = _read(requests)
-    if found is None:
-        return
-    rules = NetworkRules(*marshal.loads(found))  # noqa: S302 - from the node
-    while (data := _read(requests)) is not None:
-        envelopes, now, joining = marshal.loads(data)  # noqa: S302 - from the node
-        answer = marshal.dumps([_to_plain(judge(e, rules, now, joining=joining)) for e in envelopes])
-        verdicts.write(len(answer).to_bytes(4, "big") + answer)
-        verdicts.flush()
-
-
-def _read(source: BinaryIO) -> bytes | None:
-    head = source.read(4)
-    return source.read(int.from_bytes(head, "big")) if len(head) == 4 else None
-
-
-if __name__ == "__main__":
-    main()

@@ -99,7 +99,7 @@ def place(ownership: Ownership, wallet: bytes, issued_at: int, taken: int) -> Pl
             ended_at = max(ended_at, epoch.until)
     if best < 0:
         return Place(0, TRANSFERRED if owned else NOT_OWNER)
-    if is_ended(ownership.ended, wallet, issued_at, taken):
+    if ownership.ended and is_ended(ownership.ended, wallet, issued_at, taken):
         return Place(0, ENDED)
     return Place(best, None)
 
