@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from decentraspace import hookimpl
 from decentraspace.public import NodeAPI
 
 if TYPE_CHECKING:
+    from decentraspace_dns_registrar.selling import Shop
     from decentraspace_dns_registrar.settings import Settings
     from decentraspace_dns_registrar.verifying import Verifier
 
 
 @hookimpl
 async def node_started(node: NodeAPI) -> None:
-    _settings(node)  # wrong ones are said at the start
+    shop = await _shop(node)  # wrong settings are said at the start
+    if shop is not None:
+        node.start_soon(shop.run)
 
 
 @hookimpl
@@ -52,6 +57,47 @@ async def name_update(
     except updating.Refused as error:
         return {"status": "refused", "detail": in_words(error)}
     return {"status": "done", "detail": detail}
+
+
+@hookimpl
+async def name_quote(name: str, years: int, node: NodeAPI) -> dict[str, Any] | None:
+    from decentraspace_dns_registrar import domains
+
+    shop = await _shop(node)
+    return None if shop is None else await shop.quote(domains.checked(name), years)
+
+
+@hookimpl
+async def name_purchase(
+    name: str, years: int, owner: str, key: str, contact: dict[str, str] | None, node: NodeAPI
+) -> dict[str, Any] | None:
+    from decentraspace_dns_registrar import domains
+
+    shop = await _shop(node)
+    return None if shop is None else await shop.purchase(domains.checked(name), years, owner, key, contact)
+
+
+async def _shop(node: NodeAPI) -> Shop | None:
+    """This node's, made once; None where no domains are sold. ConfigError for wrong settings."""
+    lock: trio.Lock = node.state.setdefault("lock", trio.Lock())
+    async with lock:
+        if "shop" not in node.state:
+            settings = _settings(node)
+            node.state["shop"] = (
+                await trio.to_thread.run_sync(_open, node, settings) if settings.registrar else None
+            )
+        shop: Shop | None = node.state["shop"]
+        return shop
+
+
+def _open(node: NodeAPI, settings: Settings) -> Shop:
+    # Only now: httpx takes 0.2 s to import, and its certificates as long to read.
+    from decentraspace_dns_registrar.purchases import Purchases
+    from decentraspace_dns_registrar.registrars import open_registrar
+    from decentraspace_dns_registrar.selling import Shop
+
+    registrar = open_registrar(settings)
+    return Shop(node, settings, registrar, Purchases(node.data_dir / "purchases.json"))
 
 
 def _verifier(node: NodeAPI) -> Verifier:
