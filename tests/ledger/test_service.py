@@ -152,3 +152,42 @@ async def test_pausing_tells_the_gateway_and_prices_are_announced(world: World) 
             await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     assert world.ledger.is_unserved(HERS)
+
+
+async def test_hours_that_end_while_the_plugin_cannot_answer_are_charged(tmp_path: Path) -> None:
+    """The node was stopped, and at its start the plugin has no key, no endpoint, no answer."""
+    world = World(tmp_path)
+    file, there = tmp_path / "plugins" / "fails.py", tmp_path / "there"
+    silent = f"    from pathlib import Path\n    assert Path({str(there)!r}).exists()\n    return {{"
+    file.write_text(file.read_text().replace("    return {", silent, 1))
+    ledger, vault = world.ledger, Vault()
+    vault.allocate(ANN, 10_000_000, days=3000)
+    ledger.bind(CHAIN, VAULT, OPERATOR)
+    now = int(time.time())
+    vault.events[0] |= {"start": now - 3 * HOUR, "expires": now + 10**6}
+    ledger.take_events(vault.answer(0))
+    then = now - 2 * HOUR
+    ledger.tick(Moment(then, 1, "before"))
+    ledger.close()
+    world.ledger = world.billing.ledger = Ledger(tmp_path / "ledger.sqlite", world.config)
+    world.usage.add_batch("w", 1, [UsageRow(HERS, then // HOUR, 2, 1, 3 * GIB)])
+    await world.plugins.load()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.billing.run)
+        await world.until(lambda: world.ledger.balances("income:egress"))
+        there.touch()
+        await world.until(world.asked)
+        nursery.cancel_scope.cancel()
+    [used] = [one for one in world.ledger.history(ANN) if one.service == "egress"]
+    assert (used.credits, used.waived) == (3_000_000, 0)
+    await world.plugins.close()
+    world.usage.close()
+    world.ledger.close()
+
+
+async def test_books_of_another_contract_charge_nothing(world: World) -> None:
+    world.ledger.bind(CHAIN, "0x" + 40 * "e", OPERATOR)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(world.billing.run)
+        assert not world.ledger.billing
+        nursery.cancel_scope.cancel()

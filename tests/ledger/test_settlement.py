@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from decentraspace.ledger import allocations
 from decentraspace.ledger.merkle import Tree
 from decentraspace.ledger.rollup import address
 from decentraspace.ledger.settlement import LATER, Batch
@@ -197,4 +198,55 @@ def test_nothing_is_settled_before_it_is_due(tmp_path: Path, monkeypatch: pytest
     world.hour()
     assert world.ledger.next_batch(world.now.wall) is None
     assert world.ledger.next_batch(world.now.wall + 86400) is not None  # old enough
+    world.ledger.close()
+
+
+def test_a_stream_that_comes_near_the_rest_of_the_cap_has_charges_settled_at_once(tmp_path: Path) -> None:
+    """However slow settling is otherwise: anybody may settle a stream, and then the cap has nothing left for them."""
+    world = World(tmp_path, settle_least=10**9, settle_every=30 * 86400)
+    day = 86400
+    # 10 a second: in ten days 8,640,000 of the cap of 10,000,000.
+    world.vault.allocate(ANN, 10_000_000, rate=10, days=300)
+    world.follow()
+    world.use(HERS, ANN, size=2 * GIB)
+    world.hour()
+    assert world.ledger.next_batch(world.now.wall) is None
+    asked = None
+    for _ in range(12):
+        world.tick(day)
+        if (asked := world.ledger.next_batch(world.now.wall)) is not None:
+            break
+    assert asked is not None
+    paid = world.balance(f"owner:{address(ANN)}")
+    assert asked.charges[0].cumulative == paid == 2_000_000
+    # It still fits beside what the stream can come to in the next day.
+    granted = allocations.by_id(world.ledger._db, asked.charges[0].allocation)
+    assert granted is not None
+    assert granted.charged + granted.streamed(world.now.wall + day) <= granted.cap
+    world.ledger.close()
+
+
+def test_what_is_due_is_offered_at_once_when_asked_to(tmp_path: Path) -> None:
+    world = World(tmp_path, settle_least=10**9)
+    world.vault.allocate(ANN, 4_000_000)
+    world.follow()
+    world.use(HERS, ANN, size=GIB)
+    world.tick()
+    assert world.ledger.next_batch(world.now.wall, hurry=True) is None  # the hour is not over
+    assert world.ledger.close_open_hour(world.now.wall) == 1
+    world.use(HERS, ANN, size=GIB)
+    assert world.ledger.close_open_hour(world.now.wall) == 0  # once in an hour
+    assert world.ledger.next_batch(world.now.wall) is None
+    batch = world.ledger.next_batch(world.now.wall, hurry=True)
+    assert batch is not None
+    assert [charge.cumulative for charge in batch.charges] == [1_000_000]
+    world.vault.settle(batch)
+    world.ledger.answered(batch.root, world.answers(batch, "pending"), world.now.wall)
+    world.follow()
+    world.hour()
+    world.hour()
+    again = world.ledger.next_batch(world.now.wall, hurry=True)
+    assert again is not None
+    assert [charge.cumulative for charge in again.charges] == [2_000_000]
+    world.sound()
     world.ledger.close()

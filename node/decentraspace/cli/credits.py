@@ -379,6 +379,24 @@ def limit(site: str, most: str, node: str | None, as_json: bool) -> None:
     emit(found, f"{site} may cost {words_of(found['monthly_cap'])} in a month; {spent}.", as_json)
 
 
+@credits_command.command()
+@_node_option
+@json_option
+def settle(node: str | None, as_json: bool) -> None:
+    """Have a node settle what is due now, however little (administrators), as before it is stopped for good.
+
+    \b
+    Examples:
+      decentraspace credits settle
+    """
+    with _api(node) as (api, _):
+        found = api.post("/billing/settle/", {})
+    text = "Nothing is due."
+    if found["root"]:
+        text = f"Batch {found['root']}: {found['charges']} charges, {found['waiting']} not final yet."
+    emit(found, text, as_json)
+
+
 # -- what they share
 
 

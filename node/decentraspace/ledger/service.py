@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -69,8 +70,9 @@ class Billing:
         self._owner_of, self._held, self._taken, self._reflag = owner_of, held, taken, reflag
         self.crediting = Crediting(ledger, hooks)
         self._owners: dict[str, bytes] = {}
+        self._bound = False  # the plugin has said where it settles
         self._held_due = self._terms_due = 0.0
-        self._wake = trio.Event()
+        self._wake, self._settling = trio.Event(), trio.Lock()
         self.on_chain: Callable[[], Awaitable[None]] | None = None  # something may have become final
 
     @property
@@ -82,7 +84,13 @@ class Billing:
         """Until cancelled. Started when all that was paused is flagged."""
         settles = bool(self._hooks.having("ledger_settle"))
         if settles:
+            # Hours may end before the plugin answers, and are not to be free for that.
+            await trio.to_thread.run_sync(self.ledger.bind_again)
             await self._carrying_on(self._bind)
+        elif await trio.to_thread.run_sync(self.ledger.source) is not None:
+            log.warning(
+                "billing_off", hint="No plugin settles charges, as one did before: what is used is free now."
+            )
         await self._carrying_on(self.tick)
         await self._carrying_on(self._reflag)
         async with trio.open_nursery() as nursery:
@@ -212,15 +220,17 @@ class Billing:
     async def _bind(self) -> None:
         found = await self._hooks.first("chain_status")
         if found is None:
-            log.warning("billing_off", hint="A plugin settles charges, but does not say with which contract.")
+            hint = "A plugin settles charges, but does not say with which contract."
+            log.warning("settling_waits" if self.ledger.billing else "billing_off", hint=hint)
             return
         status = found.value
         await trio.to_thread.run_sync(self.ledger.bind, status["chain"], status["vault"], status["operator"])
+        self._bound = True
         log.info("billing_on", chain=status["chain"], vault=status["vault"], operator=status["operator"])
 
     async def follow(self) -> None:
         """Take over what has become final since."""
-        if not self.ledger.billing:
+        if not self._bound:
             await self._bind()
         for _ in range(_PAGES_MOST):
             before = await trio.to_thread.run_sync(self.ledger.next_block)
@@ -241,9 +251,23 @@ class Billing:
 
     async def settle(self) -> None:
         """Offer what is due, or ask again for what was offered."""
-        batch = await trio.to_thread.run_sync(self.ledger.next_batch, int(time.time()))
-        if batch is not None:
+        await self._settle(hurry=False)
+
+    async def settle_now(self) -> bytes | None:
+        """Price what was used until now, and offer all that is due; the root of the batch, None where there is
+        nothing due."""
+        await self.tick()
+        await trio.to_thread.run_sync(self.ledger.close_open_hour, int(time.time()))
+        return await self._settle(hurry=True)
+
+    async def _settle(self, hurry: bool) -> bytes | None:
+        async with self._settling:
+            look = partial(self.ledger.next_batch, int(time.time()), hurry=hurry)
+            batch = await trio.to_thread.run_sync(look)
+            if batch is None:
+                return None
             await self._offer(batch)
+            return batch.root
 
     async def _offer(self, batch: Batch) -> None:
         root = "0x" + batch.root.hex()

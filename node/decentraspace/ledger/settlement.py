@@ -114,6 +114,9 @@ def is_due(granted: Sequence[Allocation], when: When, at: int) -> bool:
         or max(debts.values()) * 2 >= when.exposure
         or any(one.oldest is not None and one.oldest + when.every <= at for one in granted)
         or any(one.expires <= at + when.every for one in granted)
+        or any(
+            one.rate > 0 and one.fund(at).room == 0 for one in granted
+        )  # its stream is about to take the rest
     )
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from decentraspace.config import Config
 from decentraspace.database import open_database, reading, transaction
+from decentraspace.errors import Conflict
 from decentraspace.ledger import cards, clock, facts, journal, meters, mirror, pauses, rollup, settlement
 from decentraspace.ledger.charging import CREDIT, paused_services
 from decentraspace.ledger.clock import Moment
@@ -116,12 +117,25 @@ class Ledger(Owners):
         return self._operator
 
     def bind(self, chain: int, vault: str, operator: str) -> None:
-        """From now on use is charged, and settled there. Conflict when these books are about another vault."""
-        with self._write() as db:
-            mirror.bind(db, chain, vault, operator)
-            bound = mirror.operator_of(db)
+        """From now on use is charged, and settled there. Conflict when these books are about another vault; then
+        nothing is charged any more."""
+        try:
+            with self._write() as db:
+                mirror.bind(db, chain, vault, operator)
+                bound = mirror.operator_of(db)
+        except Conflict:
+            self._operator, self._all_dirty = None, True
+            raise
         self._operator = bound
         self._all_dirty = True
+
+    def bind_again(self) -> bool:
+        """Charge as these books did before, until the plugin says where it settles now; whether they did. What is used
+        while it cannot say is owed all the same, as far as `billing.exposure`."""
+        with self._lock, reading():
+            self._operator = mirror.operator_of(self._db)
+        self._all_dirty = True
+        return self._operator is not None
 
     # -- counting
 
@@ -169,6 +183,13 @@ class Ledger(Owners):
             facts.put_clock(db, replace(kept, closed=max(kept.closed, last)))
         self._all_dirty = True
         return leaves
+
+    def close_open_hour(self, at: int) -> int:
+        """Price what was used so far, too: what comes after it counts in the next hour. Once in an hour, at most;
+        how many leaves it gave."""
+        with self._lock, reading():
+            hour = facts.clock(self._db).hour
+        return self.close_hours(hour, at) if hour else 0
 
     # -- pausing
 
@@ -261,13 +282,14 @@ class Ledger(Owners):
 
     # -- settling
 
-    def next_batch(self, at: int) -> settlement.Batch | None:
+    def next_batch(self, at: int, *, hurry: bool = False) -> settlement.Batch | None:
         """The batch that is to be offered now: one that was offered before and has no answer yet, or a new one.
-        It is written down as offered when it returns."""
+        It is written down as offered when it returns. `hurry`: however little it is."""
         if not self.billing or self._operator is None:
             return None
         billing = self.config.billing
-        when = settlement.When(billing.settle_least, billing.settle_every, billing.exposure)
+        least = 1 if hurry else billing.settle_least
+        when = settlement.When(least, billing.settle_every, billing.exposure)
         with self._write() as db:
             one = settlement.open_batch(db) or settlement.make(
                 db, self._operator, at, when, PriceList.from_config(billing)
@@ -275,6 +297,11 @@ class Ledger(Owners):
             if one is not None:
                 settlement.offering(db, one.root, at)
             return one
+
+    def batch(self, root: bytes) -> settlement.Batch | None:
+        """As it stands; None for one that was never made, or not taken."""
+        with self._lock, reading():
+            return settlement.batch(self._db, root)
 
     def answered(self, root: bytes, answers: Sequence[Mapping[str, Any]], at: int) -> None:
         """What `ledger_settle` answered to that batch. On disk when it returns."""
