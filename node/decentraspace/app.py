@@ -42,6 +42,7 @@ from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names import published
+from decentraspace.names.book import Book
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
@@ -143,7 +144,9 @@ class Node:
                 lambda: self.billing.prices,
             )
             self.hosting.leaving.on_change = self._announcer.now
-            self.names = NameService.from_config(config)
+            self.book = Book(data / "names.sqlite")
+            self._closing.callback(self.book.close)
+            self.names = NameService.of_node(config, self.records, self.plugins, self.book)
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,

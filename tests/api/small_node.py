@@ -28,6 +28,7 @@ from decentraspace.ledger.sites import Sites
 from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
+from decentraspace.names.book import Book
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins import PluginManager
@@ -77,7 +78,9 @@ class SmallNode:
         self.uploads = UploadStore(folder / "uploads", max_bytes=self.config.api.max_upload)
         self.plugins = PluginManager(self.config.plugins)
         self.bitswap = Bitswap(self.blocks, self.blocks.referenced)
-        self.names = NameService.from_config(self.config)
+        self.book = Book(folder / "names.sqlite")
+        self._closing.callback(self.book.close)
+        self.names = NameService.of_node(self.config, self.records, self.plugins, self.book)
         self.network = None
         self.announcing = None
         self.published: list[bytes] = []

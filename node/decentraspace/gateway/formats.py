@@ -23,7 +23,6 @@ TYPES = {
     "json": "application/json",
     "cbor": "application/cbor",
 }
-VERIFIABLE = frozenset({RAW, CAR, NAME_RECORD})
 FIELDS_MOST = 200  # of a query
 _ON_SITES = frozenset({RAW, CAR, TAR})
 _FILENAME_MOST = 250  # characters

@@ -10,6 +10,7 @@ import asyncio
 from typing import NamedTuple
 
 from decentraspace.gateway.control import ControlClient
+from decentraspace.names.links import SITE
 
 _KEPT_FOR = 2.0  # seconds; a change shows that much later
 _UNKNOWN_FOR = 2.0  # seconds that what the node does not know is not asked for again
@@ -38,7 +39,8 @@ class Known:
 
 
 class Link(NamedTuple):
-    """`path`: where a name leads, None for nowhere; `ttl`: seconds that holds; `failed`: why nobody knows."""
+    """`path`: where a name leads, as names/links.py has it, None for nowhere; `ttl`: seconds that holds; `failed`:
+    why nobody knows."""
 
     path: str | None
     ttl: float
@@ -54,6 +56,19 @@ class Links:
         self._kept: dict[str, tuple[float, Link]] = {}
         self._asking: dict[str, asyncio.Task[Link]] = {}
 
+    def site(self, name: str) -> str:
+        """The host label of the site that a name shows, as far as it is known here, else "": for every request, so
+        that one for a busy name never waits for the node."""
+        kept = self._kept.get(name)
+        if kept is None or kept[1].path is None or not kept[1].path.startswith(SITE):
+            return ""
+        left = kept[0] - asyncio.get_running_loop().time()
+        if left <= 0:
+            return ""
+        if left < _KEPT_FOR / 2 and name not in self._asking and len(self._asking) < _AT_ONCE:
+            self._start(name)
+        return kept[1].path[len(SITE) :]
+
     async def get(self, name: str) -> Link:
         kept = self._kept.get(name)
         if kept is not None and asyncio.get_running_loop().time() < kept[0]:
@@ -62,10 +77,14 @@ class Links:
         if asking is None:
             if len(self._asking) >= _AT_ONCE:
                 return Link(None, 0.0, "Too many names are being looked up just now.")
-            # A task of its own: whoever came first may go before the others.
-            asking = self._asking[name] = asyncio.create_task(self._ask(name))
-            asking.add_done_callback(lambda _: self._asking.pop(name, None))
+            asking = self._start(name)
         return await asyncio.shield(asking)
+
+    def _start(self, name: str) -> asyncio.Task[Link]:
+        # A task of its own: whoever came first may go before the others.
+        asking = self._asking[name] = asyncio.create_task(self._ask(name))
+        asking.add_done_callback(lambda _: self._asking.pop(name, None))
+        return asking
 
     async def _ask(self, name: str) -> Link:
         said = await self._control.question("link", self._timeout, name=name)

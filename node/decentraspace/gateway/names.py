@@ -24,6 +24,7 @@ from decentraspace.gateway.links import Known, Links
 from decentraspace.gateway.refusals import Refusals
 from decentraspace.gateway.request import PATH_MOST, parse_cid, refusal
 from decentraspace.gateway.supply import Supply
+from decentraspace.names.links import SITE
 from decentraspace.records import naming
 
 _STEPS = 16  # names that lead to names
@@ -52,7 +53,7 @@ class Names:
     ) -> None:
         self._records, self._of_sites = ipns.NameStore(store), ipns.SiteNames(store)
         self._index = siteindex.SiteIndex(store)
-        self._supply, self._links, self._known, self._refusals = supply, links, known, refusals
+        self._supply, self.links, self._known, self._refusals = supply, links, known, refusals
 
     @staticmethod
     def key_of(text: str) -> bytes | None:
@@ -120,13 +121,13 @@ class Names:
                 break
         raise refusal(502, "Name not resolved", "The name leads to too many others.")
 
-    async def linked(self, host: str) -> bool:
-        """Whether a host that is not the gateway's own has a link. Refused while nobody can say: what is
+    async def leads(self, host: str) -> str | None:
+        """Where a host leads that is not the gateway's own: as Link has it. Refused while nobody can say: what is
         served under a name is its owner's choice alone."""
-        found = await self._links.get(host)
+        found = await self.links.get(host)
         if found.failed:
             raise refusal(502, "Name not resolved", found.failed)
-        return found.path is not None
+        return found.path
 
     async def _next(self, name: str) -> tuple[str, int, str]:
         """(content path, seconds it holds, the site whose name it is) of a name."""
@@ -138,14 +139,26 @@ class Names:
                 return f"/ipfs/{cids.to_text(site.entry.root)}", naming.TTL, site.entry.site_id
             record = await self.record(name)
             return record.value, max(0, min(record.ttl, int(record.until - time.time()))), ""
-        found = await self._links.get(name.lower().rstrip("."))
+        found = await self.links.get(name.lower().rstrip("."))
         if found.failed:
             raise refusal(502, "Name not resolved", found.failed)
         if found.path is None:
             raise refusal(
                 404, "No such name", f"Nothing says what content {name[:200]} stands for: it has no DNSLink."
             )
+        if found.path.startswith(SITE):
+            entry = await self._shown(found.path[len(SITE) :])
+            return f"/ipfs/{cids.to_text(entry.root)}", int(found.ttl), entry.site_id
         return found.path, int(found.ttl), ""
+
+    async def _shown(self, label: str) -> siteindex.SiteEntry:
+        entry = self._index.get(label)
+        if entry is None and await self._known.resolved(label):
+            entry = self._index.get(label)
+        if entry is None:
+            raise refusal(404, "No such site", "The name leads to a site that this node does not know.")
+        self._refusals.check_shown(entry)
+        return entry
 
     async def _below(self, root: bytes, path: str) -> bytes:
         segments = [part for part in path.split("/") if part]

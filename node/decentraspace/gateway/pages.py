@@ -7,6 +7,7 @@ from html import escape
 from itertools import islice
 from urllib.parse import quote
 
+from decentraspace import markup
 from decentraspace.content import cid as cids
 from decentraspace.content.reader import DirEntry
 
@@ -21,11 +22,7 @@ _STYLE = (
 
 
 def _page(title: str, body: str) -> bytes:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body>{body}</body></html>\n"
-    ).encode()
+    return markup.page(title, _STYLE, body)
 
 
 def error(status: int, title: str, detail: str, path: str = "") -> bytes:

@@ -78,6 +78,7 @@ async def serve_gateway(
         "fetch_timeout": gateway.fetch_timeout,
         "public_url": gateway.public_url,
         "name_timeout": patience(config),
+        "resolvers": [text.partition("=")[0] for text in config.names.resolvers if not text.startswith("*")],
         "contact": config.node.contact,
         # Without a public one it is of use on this machine alone, as this gateway then is.
         "api": config.api.public_url or ("" if gateway.public_url else config.api_url),

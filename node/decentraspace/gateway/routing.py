@@ -24,6 +24,7 @@ from decentraspace.gateway.request import (
     parse_cid,
     refusal,
 )
+from decentraspace.names.links import SITE
 
 _LABEL = re.compile(r"[a-z0-9.-]{1,253}")
 _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
@@ -45,6 +46,8 @@ class Router:
     ) -> None:
         self.settings, self._store, self._resolved = settings, store, known.resolved
         self._names, self._refusals = names, refusals
+        self._linked = names.links.site
+        self._domains = frozenset(settings.resolvers)
         self._suffix = "." + settings.domain
         self._public = (urlsplit(settings.public_url).hostname or "").rstrip(".")
         self._site_mode = site_mode(settings.autoindex)
@@ -58,18 +61,23 @@ class Router:
         self._targets.clear()
 
     def known_site(self, host: str, path: str) -> Target | None:
-        """The hot path: a site of the index, on its own host."""
+        """The hot path: a site of the index, on its own host or under a name that is known to show it."""
         name, _, port = host.partition(":")
-        if not name.endswith(self._suffix) or (port and not port.isdigit()):
+        if port and not port.isdigit():
             return None
-        label = name[: -len(self._suffix)]
+        shown = path
+        if name.endswith(self._suffix):
+            label = name[: -len(self._suffix)]
+        else:
+            label = self._linked(name)
+            shown = f"{name}\0{path}"  # under another name other rules may refuse it
         if not label or len(label) > siteindex.MAX_LABEL or not path.startswith("/"):
             return None
         with self._begin() as txn:
             raw = txn.get(label.encode("ascii", "replace"), db=self._hosts)
         if raw is None or len(path) > PATH_MOST:
             return None
-        target = self._targets.get((raw, path))
+        target = self._targets.get((raw, shown))
         if target is None:
             entry = self._entries.get(raw)
             if entry is None:
@@ -84,7 +92,7 @@ class Router:
             if len(path) <= 256:  # longer ones would let strangers fill the memory
                 if len(self._targets) > 50_000:
                     self._targets.clear()
-                self._targets[raw, path] = target
+                self._targets[raw, shown] = target
         return target
 
     async def find(self, host: str, path: str, scope: Any) -> Target:
@@ -100,8 +108,8 @@ class Router:
             before_name = host_name(before)
             if before_name and self._is_ours(before_name):
                 host, name = before, before_name
-        if self._may_be_linked(name) and await self._names.linked(name):
-            return await self._by_link(name, path, scope)
+        if self._may_be_linked(name) and (leads := await self._names.leads(name)) is not None:
+            return await self._by_link(name, leads, path, scope)
         if name.endswith(self._suffix):
             label = name[: -len(self._suffix)]
             content, dot, space = label.rpartition(".")
@@ -109,6 +117,8 @@ class Router:
                 return await self._by_cid(content, host, path, scope)
             if dot and space == "ipns":
                 return await self._by_name(content, host, path, scope)
+            if (other := self._named_below(label)) is not None:
+                return await self._by_link(other, await self._names.leads(other), path, scope)
             return await self._by_label(label, path)
         if path.startswith("/ipfs/"):
             return await self._by_path(name, host, path, scope)
@@ -207,8 +217,18 @@ class Router:
             return False
         return not name.startswith("[") and not name.rpartition(".")[2].isdigit()
 
-    async def _by_link(self, name: str, path: str, scope: Any) -> Target:
-        """On the very host that the name is."""
+    def _named_below(self, label: str) -> str | None:
+        """The name of another system that a host below the gateway's stands for: `name.eth`, or in one label, as a
+        certificate for all of them has it, `name-eth`."""
+        name = label if "." in label else formats.outlined(label)
+        ends = name.rpartition(".")
+        return name if ends[0] and ends[2] in self._domains else None
+
+    async def _by_link(self, name: str, leads: str | None, path: str, scope: Any) -> Target:
+        """On the very host that the name is, or stands for it."""
+        if leads is not None and leads.startswith(SITE):
+            self._refusals.check_name(name, path)
+            return await self._by_label(leads[len(SITE) :], path)
         found = await self._named(name, path[1:], scope)
         return Target(
             found.site, found.root, path, self._mode("/ipns/" + name, own_host=True, cache=found.cache)

@@ -134,6 +134,12 @@ class Cache:
         self.counts.stale += 1
         return Answer(entry.path, 0.0)
 
+    def renew(self, name: str) -> None:
+        """Have it looked up now, without waiting."""
+        failed = self._failures.get(name)
+        if failed is None or trio.current_time() >= failed[0]:
+            self._start(name)
+
     def forget(self, name: str) -> None:
         """Have it looked up when it is asked for next."""
         self._entries.pop(name, None)

@@ -1,4 +1,4 @@
-"""DNSLink: what the TXT records of `_dnslink.NAME` say, asked of name servers.
+"""What name servers say: DNSLink (TXT records of `_dnslink.NAME`), other TXT records, addresses.
 
 dnspython checks that an answer is one to the question (address, number, name); what is in it is judged here.
 A name server answers on UDP, and on TCP what is longer than a datagram (RFC 1035 section 4.2, RFC 7766).
@@ -9,18 +9,21 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import dns.asyncresolver
 import dns.exception
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
+import trio
 
 from decentraspace.names import links
 from decentraspace.names.links import Answer, NotResolved
 
 _TEXTS_MOST = 100  # TXT records of one name that are looked at
 _PAYLOAD = 1232  # bytes of a datagram that every network carries: https://www.dnsflagday.net/2020/
+_SERVERS_MOST = 8  # that are asked side by side
 _EACH = 2.0  # seconds that one server is waited for before the next is asked, or the same again
 _NOTHING = 60.0  # seconds that there is no link, where no server says for how long
 
@@ -38,6 +41,16 @@ def parse_server(text: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("no port")
     return str(ipaddress.ip_address(host)), int(port)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one server said. `texts`: TXT records, none where there is no such name; None: it said nothing of use.
+    `ttl`: seconds that holds."""
+
+    server: str
+    texts: tuple[str, ...] | None
+    ttl: float = 0.0
 
 
 class Dns:
@@ -69,18 +82,68 @@ class Dns:
         # An alias (CNAME) on the way may hold for less.
         return Answer(links.read(texts), max(0.0, min(found.rrset.ttl, found.chaining_result.minimum_ttl)))
 
+    async def texts(self, name: str) -> list[Asked]:
+        """TXT records of a name, as each server has them, asked side by side."""
+        servers = [
+            server
+            for server in self._ready().nameservers
+            if isinstance(server, dns.nameserver.Do53Nameserver)
+        ]
+        found: list[Asked | None] = [None] * len(servers[:_SERVERS_MOST])
+
+        async def ask(place: int, server: dns.nameserver.Do53Nameserver) -> None:
+            found[place] = await self._texts(name, server)
+
+        async with trio.open_nursery() as nursery:
+            for place, server in enumerate(servers[:_SERVERS_MOST]):
+                nursery.start_soon(ask, place, server)
+        return [one for one in found if one is not None]
+
+    async def _texts(self, name: str, server: dns.nameserver.Do53Nameserver) -> Asked:
+        shown = f"{server.address}:{server.port}" if server.port != 53 else server.address
+        try:
+            found = await self._made([server]).resolve(
+                f"{name}.", "TXT", search=False, lifetime=self._deadline, raise_on_no_answer=False
+            )
+        except dns.resolver.NXDOMAIN as nothing:
+            return Asked(shown, (), _ttl_of_nothing(nothing))
+        except (dns.exception.DNSException, OSError):
+            return Asked(shown, None)
+        if found.rrset is None:
+            return Asked(shown, (), min((r.ttl for r in found.response.authority), default=_NOTHING))
+        texts = (b"".join(r.strings).decode("utf-8", "replace") for r in list(found.rrset)[:_TEXTS_MOST])
+        return Asked(shown, tuple(texts), max(0.0, min(found.rrset.ttl, found.chaining_result.minimum_ttl)))
+
+    async def addresses(self, name: str) -> frozenset[str] | None:
+        """IPv4 and IPv6; None when nobody could say, also for aliases (CNAME) that lead round in a circle."""
+        try:
+            found = await self._ready().resolve_name(f"{name}.", lifetime=self._deadline, search=False)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return frozenset()
+        except (dns.exception.DNSException, OSError):
+            return None
+        return frozenset(str(ipaddress.ip_address(address)) for address in found.addresses())
+
+    def _made(self, servers: list[dns.nameserver.Nameserver]) -> dns.asyncresolver.Resolver:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = servers
+        resolver.timeout = min(_EACH, self._deadline)
+        resolver.use_edns(0, 0, _PAYLOAD)
+        return resolver
+
     def _ready(self) -> dns.asyncresolver.Resolver:
         """Made anew when the system's name servers change, as on a laptop."""
         now = None if self._servers else _state_of_system()
         if self._resolver is None or now != self._read:
-            resolver = dns.asyncresolver.Resolver(configure=not self._servers)
-            if self._servers:
-                resolver.nameservers = [
-                    dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers
+            servers: list[dns.nameserver.Nameserver] = [
+                dns.nameserver.Do53Nameserver(address, port) for address, port in self._servers
+            ]
+            if not self._servers:
+                servers = [
+                    dns.nameserver.Do53Nameserver(server, 53) if isinstance(server, str) else server
+                    for server in dns.asyncresolver.Resolver().nameservers
                 ]
-            resolver.timeout = min(_EACH, self._deadline)
-            resolver.use_edns(0, 0, _PAYLOAD)
-            self._resolver, self._read = resolver, now
+            self._resolver, self._read = self._made(servers), now
         return self._resolver
 
 

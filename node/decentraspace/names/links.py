@@ -12,6 +12,8 @@ from typing import NamedTuple
 from decentraspace.errors import Unavailable
 
 PATH_MOST = 1024  # characters of a content path
+SITE = "/site/"
+"""What an answer begins with that leads to a site, before its host label. No record of a name can say so."""
 _NAME_MOST = 253 - len("_dnslink.")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH = re.compile(r"/ip[fn]s/[^/\s\x00-\x1f\x7f]+(?:/[^\s\x00-\x1f\x7f]*)?")
@@ -22,7 +24,8 @@ _LOCAL = frozenset({"localhost", "local", "localdomain", "internal", "lan", "hom
 
 
 class Answer(NamedTuple):
-    """What a name stands for: a content path, None where it stands for nothing. `ttl`: seconds that holds."""
+    """What a name stands for: a content path, or SITE and a host label; None where it stands for nothing. `ttl`:
+    seconds that holds."""
 
     path: str | None
     ttl: float
@@ -34,12 +37,12 @@ class NotResolved(Unavailable):
     slug, status, title = "name-not-resolved", 502, "The name could not be looked up"
 
 
-def normal(name: str) -> str | None:
-    """A name of DNS in its one spelling; None for what no link can be asked for: addresses, names of one label,
-    too long ones, and those of one machine or network."""
+def normal(name: str, least: int = 2) -> str | None:
+    """A name of DNS in its one spelling; None for what no link can be asked for: addresses, names of fewer than `least`
+    labels, too long ones, and those of one machine or network."""
     name = name.lower().removesuffix(".")
     labels = name.split(".")
-    if len(name) > _NAME_MOST or len(labels) < 2 or labels[-1] in _LOCAL or labels[-1].isdigit():
+    if len(name) > _NAME_MOST or len(labels) < least or labels[-1] in _LOCAL or labels[-1].isdigit():
         return None
     return name if all(_LABEL.fullmatch(label) for label in labels) else None
 
