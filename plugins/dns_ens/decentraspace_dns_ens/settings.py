@@ -10,7 +10,7 @@ from typing import Any
 from decentraspace.errors import ConfigError
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-_URL = re.compile(r"https?://[^\s/]+[^\s]*")
+_URL = re.compile(r"https?://[^\s/@?#]+(?:[/?][^\s]*)?")
 
 
 @dataclass(frozen=True)

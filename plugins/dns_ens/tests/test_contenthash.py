@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugins.dns_ens.tests.conftest import IPFS, IPFS_CID
 
@@ -28,12 +28,14 @@ def test_a_key() -> None:
     assert contenthash.read(raw).path == f"/ipns/{KEY}"
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.sampled_from([cids.RAW, cids.DAG_PB]))
 def test_any_content_there_and_back(digest: bytes, codec: int) -> None:
     cid = cids.to_text(b"\x01" + bytes([codec]) + b"\x12\x20" + digest)
     assert contenthash.read(contenthash.write(f"/ipfs/{cid}")).path == f"/ipfs/{cid}"
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_a_key_in_all_its_spellings(public: bytes) -> None:
     """Base36 as ENS and browsers have it; base58 as Kubo shows peers."""
@@ -91,6 +93,7 @@ def test_what_is_not_served_is_said_in_words(raw: str, why: str) -> None:
     assert why in found.why
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_whatever_a_resolver_says(raw: bytes) -> None:
     for given_ in (raw, b"\xe3\x01" + raw, b"\xe5\x01" + raw, b"\xe5\x01\x01\x70\x00" + raw):

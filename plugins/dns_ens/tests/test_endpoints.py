@@ -130,6 +130,7 @@ def test_how_many_must_agree() -> None:
         {"rcp": []},
         {"rpc": ["not a url"]},
         {"rpc": 7},
+        {"rpc": ["https://user:word@a.example/"]},
         {"rpc": ["https://a.example/", "https://a.example/"]},
         {"rpc": ["https://a.example/"], "quorum": 2},
         {"registry": "0x12"},

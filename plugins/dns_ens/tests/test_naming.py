@@ -6,7 +6,7 @@ import re
 
 import pytest
 from ens_normalize import DisallowedSequence, ens_normalize
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from decentraspace.errors import BadInput
@@ -29,6 +29,7 @@ def test_wire_format() -> None:
     assert naming.wire("ü.eth") == b"\x02\xc3\xbc\x03eth\x00"
 
 
+@settings(deadline=None)
 @given(st.text("abz09-_", min_size=1, max_size=12))
 @example("ab--c")
 @example("_a_b")
@@ -98,6 +99,7 @@ def test_capital_letters_in_punycode_are_no_other_spelling() -> None:
         naming.normal("xn--" + "BÜcher".encode("punycode").decode() + ".eth")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_whatever_it_is_given(name: str) -> None:
     try:
