@@ -48,6 +48,13 @@ def test_a_restart_within_one_boot_counts_in_full() -> None:
     assert advance(clock, after(700, wall=10**8)).seconds == 700
 
 
+def test_a_look_that_another_overtook_counts_nothing_twice() -> None:
+    clock = advance(advance(MeterClock(), START), after(100))
+    late = advance(clock, after(40))
+    assert late == clock
+    assert advance(late, after(110)).seconds == 110
+
+
 def test_a_machine_that_was_off_is_not_paid_for_it() -> None:
     clock = advance(MeterClock(), START)
     gone = Moment(START.wall + 10 * 86400, 5, "another boot")

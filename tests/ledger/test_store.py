@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,23 @@ def test_it_resumes_after_a_recharge_at_once(world: World) -> None:
     # What was used before there was an allocation is charged to it only as far as the hour is open.
     world.hour()
     world.sound()
+
+
+def test_owners_that_could_not_be_looked_at_are_looked_at_again(world: World) -> None:
+    """The disk takes nothing for a while, just when sites are to be paused."""
+    with closing(sqlite3.connect(world.folder / "ledger.sqlite")) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON pauses BEGIN SELECT RAISE(FAIL, 'full'); END")
+    world.tick()
+    for site, owner in ((HERS, ANN), (HIS, BOB)):
+        world.use(site, owner, requests=2000)
+    with pytest.raises(sqlite3.Error, match="full"):
+        world.tick()
+    with closing(sqlite3.connect(world.folder / "ledger.sqlite")) as other:
+        other.execute("DROP TRIGGER full")
+    world.tick()
+    assert world.ledger.is_unserved(HERS)
+    assert world.ledger.is_unserved(HIS)
+    assert {change.site for change in world.ledger.news().changes} == {HERS, HIS}
 
 
 def test_a_new_month_has_its_own_allowance(world: World) -> None:

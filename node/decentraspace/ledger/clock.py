@@ -58,6 +58,8 @@ def advance(clock: MeterClock, now: Moment) -> MeterClock:
         return MeterClock(0, now, hour, 0, hour - 1)
     same = clock.last.boot == now.boot and now.boot != ""
     passed = now.up - clock.last.up if same else now.wall - clock.last.wall
+    if same and passed < 0:
+        return clock  # a later look came first: what has passed by now has been counted
     seconds = clock.seconds + max(0, min(passed, GAP_MOST))
     hour, opened = max(clock.hour, now.wall // HOUR), clock.opened
     if hour == clock.hour and now.wall // HOUR < hour and seconds - opened >= HOUR:

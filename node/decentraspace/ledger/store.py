@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,18 +124,21 @@ class Ledger(Owners):
                 mirror.bind(db, chain, vault, operator)
                 bound = mirror.operator_of(db)
         except Conflict:
-            self._operator, self._all_dirty = None, True
+            self._charge_as(None)
             raise
-        self._operator = bound
-        self._all_dirty = True
+        self._charge_as(bound)
 
     def bind_again(self) -> bool:
         """Charge as these books did before, until the plugin says where it settles now; whether they did. What is used
         while it cannot say is owed all the same, as far as `billing.exposure`."""
         with self._lock, reading():
-            self._operator = mirror.operator_of(self._db)
-        self._all_dirty = True
-        return self._operator is not None
+            known = mirror.operator_of(self._db)
+        self._charge_as(known)
+        return known is not None
+
+    def _charge_as(self, operator: bytes | None) -> None:
+        with self._lock:
+            self._operator, self._all_dirty = operator, True
 
     # -- counting
 
@@ -144,7 +147,7 @@ class Ledger(Owners):
         if totals:
             with self._write() as db:
                 meters.take_totals(db, facts.clock(db), totals, owners)
-            self._dirty.update(owner for t in totals if (owner := owners.get(t.site)) is not None)
+            self._mark(owner for t in totals if (owner := owners.get(t.site)) is not None)
 
     def tick(self, now: Moment, held: Mapping[str, Held] | None = None) -> None:
         """Time has passed: count what is held, close hours that are over, pause and resume. `held`: what the node
@@ -157,7 +160,7 @@ class Ledger(Owners):
             if after.hour != before.hour:
                 meters.count_held(db, after, hour)
             if held is not None:
-                self._dirty |= meters.hold(db, after, hour, held)
+                self._mark(meters.hold(db, after, hour, held))
             facts.put_clock(db, after)
             cards.clear(db, now.wall)
         last = clock.due(after, now)
@@ -181,7 +184,7 @@ class Ledger(Owners):
         with self._write() as db:
             kept = facts.clock(db)
             facts.put_clock(db, replace(kept, closed=max(kept.closed, last)))
-        self._all_dirty = True
+            self._all_dirty = True
         return leaves
 
     def close_open_hour(self, at: int) -> int:
@@ -194,7 +197,11 @@ class Ledger(Owners):
     # -- pausing
 
     def changed(self, owner: bytes) -> None:
-        self._dirty.add(owner)
+        self._mark((owner,))
+
+    def _mark(self, owners: Iterable[bytes]) -> None:
+        with self._lock:
+            self._dirty.update(owners)
 
     def _look_at_owners(self, at: int) -> None:
         with self._lock, reading():
@@ -204,22 +211,30 @@ class Ledger(Owners):
                 )
                 self._dirty.update(owner for (owner,) in rows)
             owners, self._dirty, self._all_dirty = self._dirty, set(), False
-        terms = self.terms
-        for owner in owners:
-            with self._lock, reading():
-                wanted, missing = _standing_of(self._db, owner, at, terms)
-                if not pauses.differ(self._db, owner, wanted):
-                    continue  # as almost always: nothing is written
-            with self._write() as db:
-                changes = pauses.follow(db, owner, wanted, at)
-            if any(c.reason == CREDIT for c in changes):
+        terms, waiting = self.terms, list(owners)
+        try:
+            while waiting:
+                self._look_at(waiting[-1], at, terms)
+                waiting.pop()
+        finally:
+            self._mark(waiting)  # on a full disk, say: they are looked at with the next tick
+
+    def _look_at(self, owner: bytes, at: int, terms: Terms) -> None:
+        with self._lock, reading():
+            wanted, missing = _standing_of(self._db, owner, at, terms)
+            if not pauses.differ(self._db, owner, wanted):
+                return  # as almost always: nothing is written
+        with self._write() as db:
+            changes = pauses.follow(db, owner, wanted, at)
+        if any(c.reason == CREDIT for c in changes):
+            with self._lock:
                 self._outbox.depleted.append((owner, missing))
-            self.announce(changes)
+        self.announce(changes)
 
     def announce(self, changes: Sequence[pauses.Change]) -> None:
         if changes:
-            self._outbox.changes += changes
             with self._lock, reading():
+                self._outbox.changes += changes
                 self._unserved = pauses.unserved(self._db)
 
     def news(self) -> Outbox:
@@ -244,7 +259,8 @@ class Ledger(Owners):
                 pauses.seen(db, site, owner, min(deployed, at))
                 changes, warning = pauses.look(db, site, owner, tier, lifetime, at)
             if warning:
-                self._outbox.warnings.append((owner, site, warning))
+                with self._lock:
+                    self._outbox.warnings.append((owner, site, warning))
             self.announce(changes)
 
     # -- the chain
@@ -257,7 +273,7 @@ class Ledger(Owners):
         """What the hook `chain_events` gave, once; what it means. On disk when it returns."""
         with self._write() as db:
             news = mirror.take(db, answer, int(time.time()))
-        self._dirty.update(n.owner for n in news if n.owner is not None)
+        self._mark(n.owner for n in news if n.owner is not None)
         return news
 
     def source(self) -> str | None:
@@ -309,7 +325,7 @@ class Ledger(Owners):
             settlement.answered(db, root, answers, at)
             one = settlement.batch(db, root)
         if one is not None:
-            self._dirty.update(charge.owner for charge in one.charges)
+            self._mark(charge.owner for charge in one.charges)
 
 
 def _standing_of(
