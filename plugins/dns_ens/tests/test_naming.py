@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from ens_normalize import DisallowedSequence, ens_normalize
@@ -109,3 +111,13 @@ def test_whatever_it_is_given(name: str) -> None:
     assert naming.normal(spelt) == spelt
     assert len(naming.namehash(spelt)) == 32
     assert re.fullmatch(rb"(?:.[^.]+?)+\x00", naming.wire(spelt), re.DOTALL)
+
+
+def test_what_is_heavy_is_not_loaded_for_plain_names() -> None:
+    code = (
+        "import sys, decentraspace_dns_ens.names as n, decentraspace_dns_ens.lookup as l\n"
+        "n.naming.wire(n.naming.normal('name.eth')); l.call('owner(bytes32)', bytes(32))\n"
+        "print(sorted({'web3', 'ens', 'ens_normalize'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
