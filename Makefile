@@ -42,7 +42,9 @@ lint: setup
 tools:
 	@tests/interop/build_kubo.sh
 	@tests/interop/build_helia.sh
+	@tests/interop/build_hsd.sh
 	@contracts/install.sh
+	@plugins/dns_ens/tests/install.sh
 
 contracts:
 	@contracts/install.sh
