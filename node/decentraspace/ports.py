@@ -8,15 +8,22 @@ import socket
 from decentraspace.errors import ConfigError
 
 
-def check_free(host: str, port: int, what: str, setting: str) -> None:
-    """ConfigError, beginning with `what`, where nothing can listen there. `setting`: see `advice`."""
+def taken(host: str, port: int) -> OSError | None:
+    """Why nothing can listen there; None if something can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigError(f"{what}: {error.strerror}", hint=advice(error, setting)) from error
+            return error
+    return None
+
+
+def check_free(host: str, port: int, what: str, setting: str) -> None:
+    """ConfigError, beginning with `what`, where nothing can listen there. `setting`: see `advice`."""
+    if (error := taken(host, port)) is not None:
+        raise ConfigError(f"{what}: {error.strerror}", hint=advice(error, setting)) from error
 
 
 def advice(error: OSError, setting: str) -> str:

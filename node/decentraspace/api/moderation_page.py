@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from decentraspace import markup
 from decentraspace.moderation.reports import CATEGORIES, CONTACT_MOST, TARGET_MOST, TEXT_MOST
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -51,8 +52,4 @@ def thanks(number: int) -> bytes:
 
 
 def _page(title: str, body: str) -> bytes:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body>{body}</body></html>\n"
-    ).encode()
+    return markup.page(title, _STYLE, body)

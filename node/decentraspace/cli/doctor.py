@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -216,16 +215,6 @@ def _ports(config: Config) -> list[Finding]:
 
 
 def _port(setting: str, host: str, port: int) -> Finding:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return Finding(
-                setting,
-                "wrong",
-                f"{host}:{port}: {error.strerror}",
-                ports.advice(error, setting),
-            )
-    return Finding(setting, "ok", f"{host}:{port} is free")
+    if (error := ports.taken(host, port)) is None:
+        return Finding(setting, "ok", f"{host}:{port} is free")
+    return Finding(setting, "wrong", f"{host}:{port}: {error.strerror}", ports.advice(error, setting))

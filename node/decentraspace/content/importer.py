@@ -248,12 +248,6 @@ class TreeBuilder:
         folder[name] = entry
         return entry
 
-    def put_entry(self, path: str, entry: Entry) -> None:
-        """A file whose blocks are in the sink already."""
-        folder, name = self._place(path)
-        self._count(entry.size)
-        folder[name] = entry
-
     def put_symlink(self, path: str, target: str) -> None:
         """BadInput when the target leaves the tree."""
         depth = len(path.removeprefix("./").split("/")) - 1

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from decentraspace.identity.ethereum import checksum_address
 
 _SALT = b"decentraspace-ipns-v1"
-MAX_GENERATION = 1_000_000
 
 
 def message(owner: bytes, network: str, generation: int = 1) -> str:

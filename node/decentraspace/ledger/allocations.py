@@ -78,10 +78,6 @@ def by_id(db: sqlite3.Connection, allocation: bytes) -> Allocation | None:
     return Allocation(*found) if found else None
 
 
-def by_number(db: sqlite3.Connection, number: int) -> Allocation:
-    return Allocation(*db.execute(f"{_ALL} WHERE number = ?", (number,)).fetchone())
-
-
 def of_owner(db: sqlite3.Connection, owner: bytes, operator: bytes) -> list[Allocation]:
     """Those that end first first, ended ones included."""
     return of_owners(db, "SELECT ?", (owner,), operator)

@@ -161,7 +161,7 @@ def close(db: sqlite3.Connection, hour: int, at: int, terms: Terms) -> int:
     if terms.operator is not None:
         owners, sites = "SELECT owner FROM open WHERE hour <= ?", {row[1] for row in rows}
         loaded = _load(db, owners, (hour,), sites, month_of(hour), terms.operator)
-    leaves, writing = 0, _Writing(hour, at, terms)
+    leaves, writing = 0, _Writing(hour, at)
     for owner, group in groupby(rows, key=lambda row: row[0]):
         uses = [_use(row[1:]) for row in group]
         # What was used while an allocation lasted is taken by the contract for days after its end.
@@ -179,8 +179,8 @@ def close(db: sqlite3.Connection, hour: int, at: int, terms: Terms) -> int:
 class _Writing:
     """What an hour's charges come to, kept for a while and written at once."""
 
-    def __init__(self, hour: int, at: int, terms: Terms) -> None:
-        self._hour, self._month, self._at, self._terms = hour, month_of(hour), at, terms
+    def __init__(self, hour: int, at: int) -> None:
+        self._hour, self._month, self._at = hour, month_of(hour), at
         self._clear()
 
     def _clear(self) -> None:
