@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-import trio
 
 from decentraspace.api.kept import KeptUploads
 from decentraspace.api.state import State
@@ -23,6 +22,7 @@ from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.reader import BlockMissing
 from decentraspace.errors import DecentraSpaceError, PaymentRequired, QuotaExceeded
+from decentraspace.testing import until
 from tests.api.small_node import Person, SmallNode
 
 UPLOAD = "/storage/upload/"
@@ -272,12 +272,6 @@ async def test_the_root_alone_uploads_again_what_is_here(client: httpx.AsyncClie
     headers = {**person.headers, "Content-Type": "application/vnd.ipld.car"}
     again = await client.post(UPLOAD, content=body, headers=headers)
     assert (again.json()["cid"], again.json()["expires"]) == (done["cid"], None)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    with trio.fail_after(30):
-        while not true():
-            await trio.sleep(0.02)
 
 
 async def test_a_running_node_ends_uploads_by_itself(make_node: Callable[..., SmallNode]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from decentraspace.records.schema import Revocation, SiteManifest
 from decentraspace.records.signing import sign_revocation, sign_site, sponsor
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules, verify
+from decentraspace.testing import until
 from tests.records.factory import make_session, make_wallet
 
 
@@ -193,12 +194,6 @@ async def test_a_request_that_is_broken_off_before_the_commit_leaves_no_pin(worl
         label = world.manifest(world.store({"index.html": b"hello"})).site_id
         await until(lambda: world.hosting.index.get(f"site--{label}") is not None)
         nursery.cancel_scope.cancel()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
-        while not holds():
-            await trio.sleep(0.01)
 
 
 async def _cancel_after(steps: int, scope: trio.CancelScope) -> None:

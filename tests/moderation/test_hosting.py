@@ -17,7 +17,8 @@ from decentraspace.identity.ethereum import checksum_address
 from decentraspace.identity.keys import NodeKey
 from decentraspace.moderation import targets
 from decentraspace.records.signing import sponsor
-from tests.moderation.conftest import World, until
+from decentraspace.testing import until
+from tests.moderation.conftest import World
 
 FILES = {"index.html": b"hello", "bad.txt": b"what somebody objects to"}
 BAD = cids.make(cids.RAW, FILES["bad.txt"])

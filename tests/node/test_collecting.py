@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,10 @@ from decentraspace.config import StorageConfig
 from decentraspace.content import environment, gc
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.errors import Unavailable
+from decentraspace.testing import until
 from tests.content.stores import leaf
 
 OFTEN = StorageConfig(gc_interval=0.1, gc_grace=0.0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(30):
-        while not condition():
-            await trio.sleep(0.02)
 
 
 async def test_it_goes_on_when_the_store_could_not_be_read_for_a_while(tmp_path: Path) -> None:

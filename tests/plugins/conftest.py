@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from decentraspace.config import Config, PluginsConfig
+from decentraspace.config import PluginsConfig
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginInfo, PluginManager
+from decentraspace.testing import Parts
 from tests.support import IN_TREE_PLUGINS
 
 HEAD = "import sys, time, threading\nimport trio\nfrom decentraspace import hookimpl\n"
@@ -51,13 +51,6 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
     yield made
     for manager in made.managers:
         manager.close_blocking()
-
-
-@dataclass
-class Parts:
-    config: Config
-    blocks: BlockStore
-    key: NodeKey
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import trio
 
 from decentraspace.content import cid as cids
 from decentraspace.mirroring import Mirroring
+from decentraspace.testing import until
 from tests.plugins.conftest import Parts, Workshop
 from tests.support import ROOT
 
@@ -48,12 +48,6 @@ def kept(folder: Path, plugin: str = "keeper") -> set[str]:
 
 def pinned(parts: Parts) -> set[str]:
     return {cids.to_text(root) for root, _ in parts.blocks.pins()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(60):
-        while not condition():
-            await trio.sleep(0.01)
 
 
 async def caught_up(parts: Parts, workshop: Workshop) -> None:
