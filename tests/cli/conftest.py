@@ -108,7 +108,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Callable[..., Result]:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             cwd=tmp_path,
             env={**environment, **more},

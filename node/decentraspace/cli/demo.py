@@ -14,10 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+
+from decentraspace.cli import demo_credits
 
 _START_DEADLINE = 60.0  # seconds for a node to say that it is ready
 _COPY_DEADLINE = 60.0  # seconds for all nodes to hold the site
@@ -39,6 +42,8 @@ class DemoNode:
     api: int
     gateway: int
     p2p: int
+    admins: tuple[str, ...] = ()
+    more: str = ""  # of its configuration
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,6 +56,7 @@ class DemoNode:
 [node]
 data_dir = {json.dumps(str(self.folder / "data"))}
 name = "demo-{self.number}"
+admins = {json.dumps(self.admins)}
 
 [network]
 name = "devnet"
@@ -67,7 +73,8 @@ port = {self.gateway}
 
 [limits]
 free_sites = 10
-"""
+paid_free_requests = 0
+{self.more}"""
 
     def start(self, bootstrap: list[str]) -> None:
         config = self.folder / "config.toml"
@@ -101,8 +108,17 @@ free_sites = 10
 @click.argument("site", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--once", is_flag=True, help="Check each step, say the result in the last line, and end.")
 @click.option("--keep", is_flag=True, help="Keep the nodes' folders afterwards.")
-def demo(site: Path, once: bool, keep: bool) -> None:
+@click.option(
+    "--chain",
+    "engine",
+    type=click.Choice(["auto", *demo_credits.ENGINES, "none"]),
+    default="auto",
+    help="What the owner pays on: anvil where it is installed, else py-evm (default), or nothing.",
+)
+def demo(site: Path, once: bool, keep: bool, engine: str) -> None:
     """Start three nodes, deploy the folder SITE at the first, kill that one, and go on serving.
+
+    Where billing_polygon is installed, the owner pays the second for its visits, on a chain that the demo brings.
 
     \b
     Examples:
@@ -114,9 +130,18 @@ def demo(site: Path, once: bool, keep: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     began = time.monotonic()
+    chain = None
     try:
         steps = _Steps()
-        host = _play(steps, nodes, folder, site, began)
+        if engine != "none" and demo_credits.Chain.is_there():
+            chain = demo_credits.Chain(folder, engine)
+        elif engine != "none":
+            click.echo("Nothing is paid in this demo: the plugin billing_polygon is not installed.")
+        try:
+            host = _play(steps, nodes, folder, site, began, chain)
+        except demo_credits.ChainFailed as error:
+            words = [node.last_words() for node in nodes[1:2] if node.process is not None]
+            raise DemoFailed("\n".join([str(error), *words])) from error
         if once:
             click.echo(f"demo: {steps.done} steps, all held")
             return
@@ -134,6 +159,8 @@ def demo(site: Path, once: bool, keep: bool) -> None:
     finally:
         for node in nodes:
             node.stop()
+        if chain is not None:
+            chain.stop()
         if keep:
             click.echo(f"The nodes' folders are in {folder}")
         else:
@@ -151,7 +178,14 @@ class _Steps:
         click.echo(f"[{self.done}] {text}")
 
 
-def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began: float) -> str:
+def _play(
+    steps: _Steps,
+    nodes: list[DemoNode],
+    folder: Path,
+    site: Path,
+    began: float,
+    chain: demo_credits.Chain | None,
+) -> str:
     """The whole story; returns the host name of the site."""
     import httpx
 
@@ -164,7 +198,11 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
         nodes.append(DemoNode(number, home, *ports[number - 1]))
     client = httpx.Client(timeout=30, trust_env=False)
     bootstrap: list[str] = []
+    operator = _wallet() if chain is not None else None
     for node in nodes:
+        if node.number == 2 and chain is not None and operator is not None:
+            chain.wait()
+            node.admins, node.more = (operator[0],), chain.configuration(node.folder)
         node.start(bootstrap)
         if not bootstrap:
             peer = _wait_ready(client, node)["peer_id"]
@@ -193,6 +231,12 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
     deployed = _cli(home, "deploy", str(site), "--site", "docs", "--node", nodes[0].api_url, "--json")
     root, host = deployed["root"], _host_of(deployed["urls"]["site"])
     steps(f"{len(files)} files deployed at node 1; root {root}")
+    paying = None
+    if chain is not None and operator is not None:
+        office = folder / "operator"
+        office.mkdir(mode=0o700)
+        _cli(office, "login", "--node", nodes[1].api_url, "--key-stdin", "--json", stdin=operator[1])
+        paying = demo_credits.Paying(chain, nodes[1].api_url, partial(_cli, home), partial(_cli, office))
     if _cli(home, "cid", str(site), "--json")["cid"] != root:
         raise DemoFailed("the root is not the one computed on this side")
     steps("the root is the one computed on this side, without the node")
@@ -208,6 +252,9 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
         _COPY_DEADLINE,
     )
     steps("all three nodes hold a full, verified copy and have signed a receipt for it")
+
+    if paying is not None:
+        steps(paying.grant(login["owner"], key))
 
     before = {path: _fetch(client, nodes[0], host, path) for path in files}
     for path in files:
@@ -241,7 +288,18 @@ def _play(steps: _Steps, nodes: list[DemoNode], folder: Path, site: Path, began:
         raise DemoFailed(f"node 3 answers / with status {home_page.status_code}")
     steps("node 3 shows the home page")
     client.close()
+    if paying is not None:
+        for text in paying.settle(len(files), folder):
+            steps(text)
     return host
+
+
+def _wallet() -> tuple[str, str]:
+    """Address and private key of one made for this demo alone."""
+    from eth_account import Account
+
+    key = "0x" + secrets.token_hex(32)
+    return Account.from_key(key).address, key
 
 
 def _free_ports() -> list[tuple[int, int, int]]:
