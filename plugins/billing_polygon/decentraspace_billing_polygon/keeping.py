@@ -20,7 +20,6 @@ from decentraspace_billing_polygon.settling import fee_in_credits
 from decentraspace_billing_polygon.store import Store
 
 KNOWN_MOST = 100_000
-"""Allocations that are remembered; of further ones only their owners and others take care."""
 _AT_ONCE = 100
 _GAS_BATCH, _GAS_STREAM = 60_000, 20_000  # on the safe side of contracts/snapshots
 _OPEN = 1  # ICreditVault.Status
@@ -44,22 +43,25 @@ class Known(NamedTuple):
 
 
 class Allocations:
-    """Blocking; from any thread."""
+    """Blocking; from any thread. `most` are remembered; of further ones only their owners and others take care."""
 
-    def __init__(self, store: Store, operator: str) -> None:
-        self._store, self._operator = store, operator.lower()
+    def __init__(self, store: Store, operator: str, most: int = KNOWN_MOST) -> None:
+        self._store, self._operator, self._most = store, operator.lower(), most
 
     def take(self, events: Sequence[dict[str, Any]]) -> None:
         """Events as the hook `chain_events` tells them, also again. On disk when it returns."""
         with self._store.write() as db:
+            (count,) = db.execute("SELECT count(*) FROM allocations").fetchone()
             for event in events:
                 if event.get("operator", "").lower() != self._operator or "allocation" not in event:
                     continue
                 where = (event["allocation"], event["block"], event["index"])
                 if event["kind"] == "allocated":
-                    (count,) = db.execute("SELECT count(*) FROM allocations").fetchone()
-                    if count >= KNOWN_MOST:
-                        continue
+                    known = db.execute("SELECT 1 FROM allocations WHERE allocation = ?", where[:1])
+                    if known.fetchone() is None:  # else it was raised
+                        if count >= self._most:
+                            continue
+                        count += 1
                     db.execute(
                         "INSERT INTO allocations VALUES (?1, ?4, ?5, ?6, ?7, 0, 0, ?2, ?3) ON CONFLICT DO UPDATE "
                         "SET cap = ?4, expires = ?7, block = ?2, place = ?3 WHERE (block, place) < (?2, ?3)",
@@ -72,7 +74,8 @@ class Allocations:
                         (event["cumulative"], event["allocation"]),
                     )
                 elif event["kind"] == "released":
-                    db.execute("DELETE FROM allocations WHERE allocation = ?", where[:1])
+                    gone = db.execute("DELETE FROM allocations WHERE allocation = ?", where[:1])
+                    count -= gone.rowcount
 
     def streaming(self, now: int, most: int) -> list[Known]:
         """Those whose streams are due, most first."""
