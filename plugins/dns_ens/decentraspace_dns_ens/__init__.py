@@ -43,8 +43,10 @@ async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
         node.log.debug("ens_no_name", name=name, why=error.detail)
         return {"kind": "none", "value": "", "ttl": names.settings.ttl}
     except Unavailable as error:
-        node.log.info("ens_silent", name=name, why=error.detail, endpoints=names.endpoints.troubles)
+        node.log.debug("ens_silent", name=name, why=error.detail)
         raise
+    finally:
+        _tell(node, names.endpoints.troubles)
     if found.kind == "none":
         node.log.debug("ens_shows_nothing", name=name, why=found.why)
     return {"kind": found.kind, "value": found.value, "ttl": ttl}
@@ -104,6 +106,13 @@ def name_instructions(name: str, owner: str, node: NodeAPI) -> list[dict[str, st
             "prepares the transaction. Later deploys need no other one.",
         },
     ]
+
+
+def _tell(node: NodeAPI, troubles: dict[str, str]) -> None:
+    """The operator, once for each change: a name that cannot be looked up may be its owner's trouble alone."""
+    if troubles.keys() != node.state.get("troubles", {}).keys():
+        node.log.warning("ens_endpoints", troubles=troubles or "over")
+    node.state["troubles"] = troubles
 
 
 def _names(node: NodeAPI) -> Names | None:

@@ -174,6 +174,7 @@ class Ens:
             "public_resolver": self.resolver.address,
             "timeout": 30,
             "patience": 10,
+            "gateway_timeout": 20,
             **more,
         }
 

@@ -7,11 +7,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from plugins.dns_ens.tests.chain import Ens, Relay, builder, relay
 from plugins.dns_ens.tests.conftest import IPFS, IPFS_CID, Managed, Offchain, resolve, verify
 
 from decentraspace.errors import ConfigError, Unavailable
 from decentraspace_dns_ens import contenthash
+from decentraspace_dns_ens.rpc import Endpoints
 from decentraspace_dns_ens.settings import Settings, read
 
 Relays = Any
@@ -67,7 +70,8 @@ async def test_another_endpoint_is_asked(ens: Ens, managed: Managed, relays: lis
     manager = await managed(**ens.settings(rpc=urls(relays[:2]), patience=0.3))
     assert (await resolve(manager, name))["value"] == IPFS_CID
     assert (await resolve(manager, name))["value"] == IPFS_CID
-    assert len(relays[0].asked) == 1  # it rests
+    assert relays[0].asked  # it is the first in the list
+    assert len(relays[1].asked) == 2
     relays[0].free.set()
 
 
@@ -78,6 +82,24 @@ async def test_no_endpoint_answers(ens: Ens, managed: Managed, relays: list[Rela
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1") as silent:
         await resolve(manager, "name.eth")
     assert "http://" not in str(silent.value)  # keys may stand in a URL
+
+
+async def test_the_operator_is_told_once(
+    ens: Ens, managed: Managed, relays: list[Relay], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = ens.show("told", ens.chain.accounts[1], IPFS)
+    manager = await managed(**ens.settings(rpc=[relays[0].url]))
+    relays[0].way = "broken"
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await resolve(manager, name)
+    relays[0].way = "honest"
+    for _ in range(3):
+        await resolve(manager, name)
+    told = [line for line in capsys.readouterr().out.splitlines() if "ens_endpoints" in line]
+    assert len(told) == 2
+    assert "127.0.0.1" in told[0]
+    assert "over" in told[1]
 
 
 async def test_one_of_three_cannot_lie(ens: Ens, managed: Managed, relays: list[Relay]) -> None:
@@ -116,6 +138,23 @@ async def test_endpoints_of_another_chain(ens: Ens, managed: Managed) -> None:
 
 def test_the_questions_are_what_their_source_compiles_to(ens: Ens) -> None:
     assert builder().MADE.read_text() == builder().text()
+
+
+async def test_one_that_failed_is_asked_last_for_a_while(
+    relays: list[Relay], autojump_clock: trio.testing.MockClock
+) -> None:
+    endpoints = Endpoints(urls(relays), quorum=1, patience=1, timeout=1)
+    first, second, _ = endpoints._ordered()
+    endpoints._failed(first, "broken")
+    assert endpoints._ordered()[-1] is first
+    assert endpoints._ordered()[0] is second
+    await trio.sleep(2.1)
+    assert endpoints._ordered()[0] is first
+    for _ in range(20):
+        endpoints._failed(first, "broken")
+    await trio.sleep(60.1)  # never longer
+    assert endpoints._ordered()[0] is first
+    await endpoints.aclose()
 
 
 def test_how_many_must_agree() -> None:

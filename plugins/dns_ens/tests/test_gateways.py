@@ -99,7 +99,7 @@ async def test_the_next_gateway_is_asked(
 ) -> None:
     url, asked = gateways
     name_gateways(ens, [f"{url}/{way}/{{data}}", "ftp://127.0.0.1/{data}", url + "/good/{data}"])
-    manager = await managed(**ens.settings(allow_private=True, gateway_timeout=1))
+    manager = await managed(**ens.settings(allow_private=True, gateway_timeout=3))
     asked.clear()
     assert (await resolve(manager, odd))["value"] == IPFS_CID
     # A redirect was not followed: the good one is asked once, by its own URL.
