@@ -112,6 +112,19 @@ def test_a_link_and_its_end(store: RecordStore) -> None:
     assert store.names_of(A) == [NAMES[0]]
 
 
+def test_a_proof_travels_with_the_link_and_with_no_end_of_one(store: RecordStore) -> None:
+    put(store, link(proof="c2lnbmVk"))
+    found = store.linked(NAMES[0], A)
+    assert found is not None
+    assert found.proof == "c2lnbmVk"
+    put(store, link(seq=2))
+    newer = store.linked(NAMES[0], A)
+    assert newer is not None
+    assert newer.proof is None
+    with pytest.raises(BadInput, match="goes with a site"):
+        put(store, link(seq=3, site=None, proof="c2lnbmVk"))
+
+
 def test_several_wallets_claim_a_name_and_none_shuts_out_another(store: RecordStore) -> None:
     put(store, link(1, site=(B, "one"), seq=2**53 - 1))
     put(store, link())

@@ -98,6 +98,21 @@ def test_a_version_may_say_how_many_nodes_should_hold_it(replicas: int) -> None:
     assert "replicas" not in schema.to_map(read("site")), "what versions of before are written as"
 
 
+@pytest.mark.parametrize("proof", ["x", "AZ09+/=", "~" * 500])
+def test_a_link_may_carry_a_proof(proof: str) -> None:
+    body = read("domain", proof=proof)
+    assert isinstance(body, schema.DomainLink)
+    assert body.proof == proof
+    assert cbor.encode(schema.to_map(body)) == cbor.encode({**VALID["domain"], "proof": proof})
+    assert "proof" not in schema.to_map(read("domain"))
+
+
+@pytest.mark.parametrize("proof", ["", "a b", "é", "\n", "x" * 501, b"x", None])
+def test_no_other_proof_is_taken(proof: Any) -> None:
+    with pytest.raises(BadInput):
+        read("domain", proof=proof)
+
+
 @pytest.mark.parametrize("replicas", [0, -1, schema.MAX_REPLICAS + 1, None, True, "3", b"\3", [3]])
 def test_no_other_number_of_nodes_is_taken(replicas: Any) -> None:
     with pytest.raises(BadInput):

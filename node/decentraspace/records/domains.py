@@ -26,11 +26,12 @@ from decentraspace.records.verdict import RecordRefused
 
 KEPT = 8
 _ANY_TIME = 2**62  # a time of taking after all that ever ends
-_COLUMNS = "cid, name, wallet, seq, key, issued_at, created, founder, label, site"
+_COLUMNS = "cid, name, wallet, seq, key, issued_at, created, founder, label, site, proof"
 
 
 class Link(NamedTuple):
-    """A verified link. `issued_at`: of its delegation, made to `key`; `site` None: it takes the name off."""
+    """A verified link. `issued_at`: of its delegation, made to `key`; `site` None: it takes the name off; `proof`: as
+    in the record."""
 
     cid: bytes
     name: str
@@ -42,6 +43,7 @@ class Link(NamedTuple):
     founder: bytes | None
     label: str | None
     site: str | None
+    proof: str | None = None
 
     @property
     def rank(self) -> tuple[int, int, bytes]:
@@ -51,7 +53,8 @@ class Link(NamedTuple):
 
 def link_of(cid: bytes, key: bytes, issued_at: int, body: DomainLink) -> Link:
     return Link(
-        cid, body.name, body.owner, body.seq, key, issued_at, body.created, body.founder, body.label, body.site_id
+        cid, body.name, body.owner, body.seq, key, issued_at, body.created, body.founder, body.label, body.site_id,
+        body.proof,
     )  # fmt: skip
 
 
@@ -115,7 +118,10 @@ class Domains:
 
     def insert(self, link: Link, sponsor: bytes) -> list[bytes]:
         """The CIDs of the records that gave way."""
-        self._db.execute("INSERT INTO domains VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*link, sponsor))
+        self._db.execute(
+            f"INSERT INTO domains ({_COLUMNS}, sponsor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (*link, sponsor),
+        )
         gone = [one.cid for one in self._of(link.name, link.wallet)[KEPT:]]
         self._db.executemany("DELETE FROM domains WHERE cid = ?", [(cid,) for cid in gone])
         return gone

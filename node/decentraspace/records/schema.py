@@ -31,6 +31,7 @@ MAX_LABEL = 45  # with "--" and the site id it fills one DNS label of 63
 MAX_NAME = 253 - len("_decentraspace.")  # so that there is room for the name of its proof
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_PROOF = re.compile(r"[!-~]{1,500}")
 _CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _SITE = re.compile(r"[a-z2-7]{16}")
 # Spelt out, not left to urllib or str.isprintable, whose answers differ between versions of Python: a
@@ -76,6 +77,15 @@ def check_name(name: str) -> str:
     if name.rpartition(".")[2].isdigit():
         raise BadInput(f"{name[:80]!r} is an address, or looks like one", slug="bad-name")
     return name
+
+
+def check_proof(proof: str) -> str:
+    """BadInput unless `proof` can be handed in with a link: 1 to 500 printable characters of ASCII."""
+    if not isinstance(proof, str) or not _PROOF.fullmatch(proof):
+        raise BadInput(
+            "The proof of a name must have 1 to 500 characters of ASCII, no spaces", slug="bad-name"
+        )
+    return proof
 
 
 def check_channel(channel: str) -> str:
@@ -219,11 +229,12 @@ class DomainLink:
     """The wallet `owner` has `name` show the production channel of its site; with `founder` and `label` left out,
     nothing. Whether the wallet has a say in that name, no record can tell (names/proofs.py). `founder` and `label`:
     of which the site's id is made; that the site is `owner`'s, the chain says, as for versions. Of a wallet's links of
-    one name the one with the newest delegation counts, then the highest number, then the lowest CID."""
+    one name the one with the newest delegation counts, then the highest number, then the lowest CID. `proof`: what the
+    name's own system signed for the wallet, where its proof is of that sort, as that system writes it."""
 
     kind_name: ClassVar[str] = "domain"
     links: ClassVar[tuple[str, ...]] = ()
-    optional: ClassVar[tuple[str, ...]] = ("founder", "label")
+    optional: ClassVar[tuple[str, ...]] = ("founder", "label", "proof")
 
     owner: bytes
     name: str
@@ -231,6 +242,7 @@ class DomainLink:
     created: int
     founder: bytes | None = None
     label: str | None = None
+    proof: str | None = None
 
     @property
     def site_id(self) -> str | None:
@@ -247,6 +259,10 @@ class DomainLink:
             _raw(self.founder, 20, "founder")
         if self.label is not None:
             check_label(self.label)
+        if self.proof is not None:
+            check_proof(self.proof)
+            if self.label is None:
+                raise BadInput("A proof goes with a site")
 
 
 def _url(value: Any, name: str) -> None:

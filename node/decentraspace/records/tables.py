@@ -98,4 +98,6 @@ CREATE INDEX domains_wallet ON domains (wallet, name);
 CREATE INDEX domains_site ON domains (site) WHERE site IS NOT NULL
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership, _REPLICAS, _DOMAINS)
+_PROOFS = "ALTER TABLE domains ADD COLUMN proof TEXT"
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _NAMES, _ownership, _REPLICAS, _DOMAINS, _PROOFS)
