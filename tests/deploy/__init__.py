@@ -1,0 +1,1 @@
+"""What is in config/deploy/, with the real programs it is for."""
