@@ -208,14 +208,18 @@ async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
     ),
     deadline=20.0,
 )
-async def name_verify(name: str, owner: str, site: str, gateway: str, node: NodeAPI) -> dict[str, Any] | None:
+async def name_verify(
+    name: str, owner: str, site: str, gateway: str, proof: str, node: NodeAPI
+) -> dict[str, Any] | None:
     """Whether the wallet `owner` (lower case) may say what `name` shows, by what the naming system itself says.
 
     "held": it may. "missing": there is no proof of anybody yet. "stranger": the name provably is another's, which ends
     a link at once. `method`: how that was found, such as "txt" or "ens-owner"; `detail`: what it means, in words for
     whoever links the name; `ttl`: how long it holds; `expires`: when the name itself ends; `seen`: what each server
     says; `points`: whether the name leads visitors to this network already. `site`: the host label it is to show;
-    `gateway`: host name of this node's gateway, or "". Unavailable when nobody can say: never "missing" for that.
+    `gateway`: host name of this node's gateway, or ""; `proof`: what whoever links the name handed in with the link, or
+    "": a signature of the naming system's own, which `name_instructions` asks for. Unavailable when nobody can say:
+    never "missing" for that.
     """
 
 

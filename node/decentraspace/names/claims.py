@@ -147,19 +147,26 @@ class Claims:
 
     # -- finding out
 
-    async def verify(self, name: str, wallet: bytes, site: str) -> Found:
-        """Ask now whether `wallet` may have `name` show `site` (a host label). Unavailable when nobody can say."""
+    async def verify(self, name: str, wallet: bytes, site: str, proof: str = "") -> Found:
+        """Ask now whether `wallet` may have `name` show `site` (a host label). `proof`: that of the link. Unavailable
+        when nobody can say."""
         owner = checksum_address(wallet).lower()
         with trio.move_on_after(_DEADLINE):
-            proof = await self._ask(name, owner, site)
-            return await trio.to_thread.run_sync(self._keep, name, wallet, proof)
+            found = await self._ask(name, owner, site, proof)
+            return await trio.to_thread.run_sync(self._keep, name, wallet, found)
         raise NotResolved(f"Nobody said in time whose {name} is")
 
-    async def _ask(self, name: str, owner: str, site: str) -> Proof:
+    async def _ask(self, name: str, owner: str, site: str, proof: str) -> Proof:
         plugin = self.plugin_of(name)
         if plugin is not None:
             value = await self._plugins.one(
-                plugin, "name_verify", name=name, owner=owner, site=site, gateway=self.gateway
+                plugin,
+                "name_verify",
+                name=name,
+                owner=owner,
+                site=site,
+                gateway=self.gateway,
+                proof=proof,
             )
             if value is None:
                 raise NotResolved(f"The plugin {plugin} has nothing to say about {name}")
@@ -183,7 +190,7 @@ class Claims:
 
         async def look(wallet: bytes, link: Link) -> None:
             try:
-                await self.verify(name, wallet, label_of(link))
+                await self.verify(name, wallet, label_of(link), link.proof or "")
             except DecentraSpaceError as error:
                 failures.append(error)
 
@@ -250,7 +257,7 @@ class Claims:
                 await trio.to_thread.run_sync(self._book.forget, found.name, found.wallet)
                 return
             try:
-                now = await self.verify(found.name, found.wallet, label_of(link))
+                now = await self.verify(found.name, found.wallet, label_of(link), link.proof or "")
             except DecentraSpaceError as error:
                 log.warning("name_not_checked", name=found.name, reason=str(error))
                 return

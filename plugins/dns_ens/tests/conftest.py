@@ -81,7 +81,7 @@ async def resolve(manager: PluginManager, name: str) -> dict[str, Any]:
 
 async def verify(manager: PluginManager, name: str, owner: str) -> dict[str, Any]:
     found: dict[str, Any] = await manager.one(
-        "dns_ens", "name_verify", name=name, owner=owner.lower(), site="site--abc", gateway=""
+        "dns_ens", "name_verify", name=name, owner=owner.lower(), site="site--abc", gateway="", proof=""
     )
     return found
 

@@ -39,9 +39,9 @@ async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
 
 
 @hookimpl
-async def name_verify(name: str, owner: str, node: NodeAPI) -> dict[str, Any] | None:
+async def name_verify(name: str, owner: str, proof: str, node: NodeAPI) -> dict[str, Any] | None:
     handshake = await _handshake(node)
-    return None if handshake is None else await handshake.verify(name, owner.lower())
+    return None if handshake is None else await handshake.verify(name, owner.lower(), proof)
 
 
 @hookimpl

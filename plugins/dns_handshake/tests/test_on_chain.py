@@ -160,7 +160,7 @@ async def test_as_the_node_asks(world: World, workbench: Workbench) -> None:
 
     linked = {"name": "welcome", "owner": ALICE, "site": "home--abc", "gateway": ""}
     assert (await ask("name_resolve", name="unopened-by-anybody"))["kind"] == "none"
-    assert (await ask("name_verify", **linked))["state"] == "missing"
+    assert (await ask("name_verify", **linked, proof=""))["state"] == "missing"
     assert len(await ask("name_instructions", **linked)) == 3
     assert await ask("name_owner", name="welcome") is None
     quote = await ask("name_quote", name="com", years=2)

@@ -39,7 +39,7 @@ class Node:
 
     async def verify(self, name: str, owner: str = OWNER, gateway: str = GATEWAY) -> dict[str, Any]:
         found: dict[str, Any] = await self.ask(
-            "name_verify", name=name, owner=owner, site="s", gateway=gateway
+            "name_verify", name=name, owner=owner, site="s", gateway=gateway, proof=""
         )
         return found
 
