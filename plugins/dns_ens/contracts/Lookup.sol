@@ -14,6 +14,7 @@ abstract contract Question {
     uint8 internal constant RETURNED = 1;
     uint8 internal constant REVERTED = 2;
     uint8 internal constant TOO_LONG = 3;
+    uint8 internal constant NOT_FOUND_OUT = 4;
 
     /// A view whose answer is at most `MOST` bytes. A fourth of the gas is kept for the rest.
     function _ask(address to, bytes memory data) internal view returns (uint8 outcome, bytes memory result) {
@@ -48,7 +49,8 @@ abstract contract Question {
 }
 
 /// All that is asked of one name: who has it, and what its resolver says of `contenthash`.
-/// EIP-137 (registry), EIP-1577 (contenthash), ENSIP-10 (wildcards), the .eth registrar and the NameWrapper.
+/// EIP-137 (registry), EIP-1577 (contenthash), ENSIP-10 (wildcards), ENSIP-23 (Universal Resolver, of which only
+/// `findResolver` is used), the .eth registrar and the NameWrapper.
 contract Lookup is Question {
     struct Found {
         uint256 chain;
@@ -58,8 +60,10 @@ contract Lookup is Question {
         uint256 expires; // there; Unix seconds
         address holder; // in the wrapper, where the name is wrapped
         uint256 ttl; // seconds, as the registry says
-        address resolver;
-        uint256 above; // labels that were left out to find it: 0 where it is the name's own
+        address own; // the resolver by the registry
+        uint256 ownAbove; // labels that were left out to find it: 0 where it is the name's own
+        address resolver; // that is asked: by the Universal Resolver, where there is one
+        uint256 above;
         bool extended;
         uint8 outcome;
         bytes result;
@@ -68,7 +72,7 @@ contract Lookup is Question {
     bytes4 private constant EXTENDED = 0x9061b923; // resolve(bytes,bytes)
 
     /// `name` in DNS wire format, with one label at least.
-    constructor(address registry, address wrapper, bytes memory name) {
+    constructor(address registry, address wrapper, address universal, bytes memory name) {
         Found memory found;
         found.chain = block.chainid;
         found.number = block.number;
@@ -77,7 +81,9 @@ contract Lookup is Question {
         found.owner = _address(registry, abi.encodeWithSignature("owner(bytes32)", node));
         found.ttl = _word(registry, abi.encodeWithSignature("ttl(bytes32)", node));
         _registered(found, registry, wrapper, nodes, labels[0]);
-        _resolved(found, registry, name, nodes);
+        _walked(found, registry, nodes);
+        if (universal != address(0)) _found(found, universal, name, nodes.length);
+        if (found.outcome == NOTHING) _resolved(found, name, nodes[0]);
         _answer(abi.encode(found));
     }
 
@@ -98,17 +104,37 @@ contract Lookup is Question {
         }
     }
 
-    function _resolved(Found memory found, address registry, bytes memory name, bytes32[] memory nodes)
-        private
-        view
-    {
-        while (found.above < nodes.length) {
-            found.resolver = _address(registry, abi.encodeWithSignature("resolver(bytes32)", nodes[found.above]));
-            if (found.resolver != address(0)) break;
+    /// ENSIP-10: up to the first that has a resolver.
+    function _walked(Found memory found, address registry, bytes32[] memory nodes) private view {
+        while (found.ownAbove < nodes.length) {
+            found.own = _address(registry, abi.encodeWithSignature("resolver(bytes32)", nodes[found.ownAbove]));
+            if (found.own != address(0)) break;
+            ++found.ownAbove;
+        }
+        (found.resolver, found.above) = (found.own, found.ownAbove);
+    }
+
+    /// The same by ENS's own way, which knows of registries that are newer.
+    function _found(Found memory found, address universal, bytes memory name, uint256 count) private view {
+        (uint8 outcome, bytes memory result) =
+            _ask(universal, abi.encodeWithSignature("findResolver(bytes)", name));
+        found.outcome = NOT_FOUND_OUT;
+        if (outcome != RETURNED || result.length < 96) return;
+        (uint256 resolver,, uint256 offset) = abi.decode(result, (uint256, uint256, uint256));
+        if (resolver >> 160 != 0) return;
+        found.resolver = address(uint160(resolver));
+        found.above = 0;
+        uint256 start;
+        while (start < offset && found.above < count) {
+            start += uint8(name[start]) + 1;
             ++found.above;
         }
+        if (start == offset || resolver == 0) found.outcome = NOTHING;
+    }
+
+    function _resolved(Found memory found, bytes memory name, bytes32 node) private view {
         if (found.resolver == address(0)) return;
-        bytes memory data = abi.encodeWithSignature("contenthash(bytes32)", nodes[0]);
+        bytes memory data = abi.encodeWithSignature("contenthash(bytes32)", node);
         found.extended =
             _word(found.resolver, abi.encodeWithSignature("supportsInterface(bytes4)", EXTENDED)) == 1;
         if (found.extended) {

@@ -12,9 +12,9 @@ from decentraspace.errors import Unavailable
 from decentraspace_dns_ens import naming
 from decentraspace_dns_ens.rpc import Disagree, Endpoints
 
-NOTHING, RETURNED, REVERTED, TOO_LONG = range(4)  # as in Lookup.sol
+NOTHING, RETURNED, REVERTED, TOO_LONG, NOT_FOUND_OUT = range(5)  # as in Lookup.sol
 NOBODY = "0x" + 40 * "0"
-_FOUND = "(uint256,uint256,address,address,uint256,address,uint256,address,uint256,bool,uint8,bytes)"
+_FOUND = "(uint256,uint256,address,address,uint256,address,uint256,address,uint256,address,uint256,bool,uint8,bytes)"
 _PROBED = ["uint256", "uint256", "uint8", "bytes"]
 _ANSWER_MOST = 25_000  # bytes: EIP-170 has 24,576
 
@@ -37,7 +37,8 @@ class Found:
     expires     Unix seconds, as there; 0 where there is no registrar
     holder      in the NameWrapper, where `owner` is that
     ttl         seconds, as the registry says; mostly 0
-    resolver    of the name, or `above` labels further up (ENSIP-10)
+    own         the resolver by the registry, of the name or `own_above` labels further up (ENSIP-10)
+    resolver    the one that is asked, found `above` labels further up: the same, or what the Universal Resolver finds
     extended    whether the resolver was asked by `resolve(bytes,bytes)`
     said        what it answered
     """
@@ -47,6 +48,8 @@ class Found:
     expires: int
     holder: str
     ttl: int
+    own: str
+    own_above: int
     resolver: str
     above: int
     extended: bool
@@ -56,8 +59,8 @@ class Found:
     def key(self) -> tuple[Any, ...]:
         """What endpoints must agree on: all but the block that they were at."""
         said = (self.said.outcome, self.said.result)
-        return (self.owner, self.registrant, self.expires, self.holder, self.ttl, self.resolver, self.above,
-                self.extended, said)  # fmt: skip
+        return (self.owner, self.registrant, self.expires, self.holder, self.ttl, self.own, self.own_above,
+                self.resolver, self.above, self.extended, said)  # fmt: skip
 
 
 @cache
@@ -93,16 +96,13 @@ def call(signature: str, *values: Any) -> bytes:
 class Asking:
     """What one chain says, as `endpoints` agree on it."""
 
-    def __init__(self, endpoints: Endpoints, chain: int, registry: str, wrapper: str) -> None:
+    def __init__(self, endpoints: Endpoints, chain: int, registry: str, wrapper: str, universal: str) -> None:
         self._endpoints, self._chain = endpoints, chain
-        self._registry, self._wrapper = registry, wrapper
+        self._contracts = [registry, wrapper or NOBODY, universal or NOBODY]
 
     async def name(self, name: str) -> Found:
         """Of a name in its one spelling. Unavailable when too few endpoints say the same."""
-        arguments = encode(
-            ["address", "address", "bytes"],
-            [self._registry, self._wrapper or NOBODY, naming.wire(name)],
-        )
+        arguments = encode(["address", "address", "address", "bytes"], [*self._contracts, naming.wire(name)])
         found = await self._same(
             "Lookup", arguments, self._found, lambda one: one.key, lambda o: o.said.number
         )
@@ -135,14 +135,13 @@ class Asking:
         return await self._endpoints.ask("eth_call", [question, hex(min(numbers))], form, same)
 
     def _found(self, answer: Any) -> Found:
-        (values,) = decode([_FOUND], _hex(answer))
-        chain, number, owner, registrant, expires, holder, ttl, resolver, above, extended, outcome, said = (
-            values
-        )
+        ((chain, number, *known, outcome, said),) = decode([_FOUND], _hex(answer))
         self._of_chain(chain)
+        owner, registrant, expires, holder, ttl, own, own_above, resolver, above, extended = known
         return Found(
-            owner, registrant, expires, holder, ttl, resolver, above, extended, Answer(number, outcome, said)
-        )
+            owner, registrant, expires, holder, ttl, own, own_above, resolver, above, extended,
+            Answer(number, outcome, said),
+        )  # fmt: skip
 
     def _probed(self, answer: Any) -> Answer:
         chain, number, outcome, said = decode(_PROBED, _hex(answer))

@@ -17,6 +17,7 @@ from decentraspace_dns_ens.contenthash import Content
 from decentraspace_dns_ens.fetching import Fetcher
 from decentraspace_dns_ens.lookup import (
     NOBODY,
+    NOT_FOUND_OUT,
     RETURNED,
     REVERTED,
     TOO_LONG,
@@ -61,7 +62,11 @@ class Names:
         )
         self._gateways = Fetcher(allow_private=settings.allow_private, most=settings.gateway_bytes)
         self._asking = Asking(
-            self.endpoints, settings.chain_id, settings.registry.lower(), settings.wrapper.lower()
+            self.endpoints,
+            settings.chain_id,
+            settings.registry.lower(),
+            settings.wrapper.lower(),
+            settings.universal.lower(),
         )
         self._ccip = CcipRead(
             self._asking, self._gateways, gateways=settings.gateways, seconds=settings.gateway_timeout
@@ -76,8 +81,17 @@ class Names:
     async def shows(self, name: str) -> tuple[Content, int]:
         """Of a name in its one spelling: what, and for how many seconds. Unavailable when nobody could say."""
         with _in_time(name, self.settings.timeout):
-            found = await self._asking.name(name)
+            found = await self._found(name)
             return await self._content(found), self._ttl(found)
+
+    async def _found(self, name: str) -> Found:
+        found = await self._asking.name(name)
+        if found.said.outcome == NOT_FOUND_OUT:
+            raise Unavailable(
+                "ENS's Universal Resolver does not find resolvers",
+                hint="Look at plugin.dns_ens.universal; where it is empty, the registry alone is asked.",
+            )
+        return found
 
     async def _content(self, found: Found) -> Content:
         return _read(found, await self._ccip.follow(found.resolver, found.said))
@@ -95,7 +109,7 @@ class Names:
     async def holders(self, name: str) -> Holders:
         """Unavailable when nobody could say."""
         with _in_time(name, self.settings.timeout):
-            return self._holders(name, await self._asking.name(name))
+            return self._holders(name, await self._found(name))
 
     def _holders(self, name: str, found: Found) -> Holders:
         wrapper = self.settings.wrapper.lower()
@@ -105,6 +119,9 @@ class Names:
             return Holders(
                 (), expires, f"{name} ran out on {_day(expires)}, and may be registered by anybody."
             )
+        if _moved(name, found):
+            why = f"{name} has moved to a registry of ENS that this node cannot read yet."
+            return Holders((), expires, why)
         said = (found.holder, "ens-wrapper"), (found.registrant, "ens-owner"), (found.owner, "ens-manager")
         people = tuple((address, how) for address, how in said if address not in (NOBODY, wrapper))
         why = ""
@@ -122,7 +139,7 @@ class Names:
     async def verdict(self, name: str, wallet: str) -> dict[str, Any]:
         """As the hook `name_verify` tells it."""
         with _in_time(name, self.settings.timeout):
-            found = await self._asking.name(name)
+            found = await self._found(name)
         content = self._on_chain(found)
         holders = self._holders(name, found)
         how = holders.method(wallet)
@@ -149,16 +166,16 @@ class Names:
         for a wallet that the name is not of, Unprocessable where the chain would not take it."""
         raw = contenthash.write(target)
         with _in_time(name, self.settings.timeout):
-            found = await self._asking.name(name)
+            found = await self._found(name)
             holders = self._holders(name, found)
             how = holders.method(wallet)
             if not how:
                 raise Forbidden(holders.why or f"{name} is another's: {holders.all[0][0]}'s")
             node = naming.namehash(name)
-            if found.above or found.resolver == NOBODY:
+            if found.own_above or found.own == NOBODY:
                 to, data, detail = self._first(name, found, node)
             else:
-                to, data = found.resolver, call("setContenthash(bytes32,bytes)", node, raw)
+                to, data = found.own, call("setContenthash(bytes32,bytes)", node, raw)
                 detail = f"Has {name} lead to {target}, by its resolver {to}."
                 if target.startswith("/ipns/"):
                     detail += " What is deployed later needs no other transaction."
@@ -200,6 +217,13 @@ class Names:
 
 
 _ROLES = {"ens-wrapper": "owner (NameWrapper)", "ens-owner": "owner", "ens-manager": "manager"}
+
+
+def _moved(name: str, found: Found) -> bool:
+    """Whether ENS has the name in a registry other than the one whose owners are known here: then those count no
+    more. What is found at the top-level domain may be the way back into that one."""
+    same = (found.resolver, found.above) == (found.own, found.own_above)
+    return not same and found.resolver != NOBODY and found.above < name.count(".")
 
 
 def _read(found: Found, said: Answer) -> Content:

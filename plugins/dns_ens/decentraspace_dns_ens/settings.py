@@ -22,6 +22,7 @@ class Settings:
     chain_id         answers of another chain are not taken
     registry         ENS's registry
     wrapper          ENS's NameWrapper; "" where there is none
+    universal        ENS's Universal Resolver, which finds a name's resolver; "" for the registry alone
     public_resolver  the resolver that a name without one is to be given
     timeout          seconds for one name, gateways included
     patience         seconds after which a silent endpoint is not waited for alone
@@ -38,6 +39,7 @@ class Settings:
     # https://docs.ens.domains/learn/deployments
     registry: str = "0x00000000000C2E074eC69A0dFb2997BA6C7d2e1e"
     wrapper: str = "0xD4416b13d2b3a9aBae7AcD5D6C2BbDBE25686401"
+    universal: str = "0xeEeEEEeE14D718C2B47D9923Deab1335E144EeEe"
     public_resolver: str = "0xF29100983E058B709F3D539b0c765937B804AC15"
     timeout: float = 4.5
     patience: float = 1.0
@@ -99,6 +101,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "chain_id": (_integer(1, 2**53), "a chain's number"),
     "registry": (_address, "an address"),
     "wrapper": (lambda v: v == "" or _address(v), "an address, or empty"),
+    "universal": (lambda v: v == "" or _address(v), "an address, or empty"),
     "public_resolver": (lambda v: v == "" or _address(v), "an address, or empty"),
     "timeout": (_seconds, "seconds above 0, at most 60"),
     "patience": (_seconds, "seconds above 0, at most 60"),

@@ -171,6 +171,7 @@ class Ens:
             "chain_id": CHAIN,
             "registry": self.registry.address,
             "wrapper": self.wrapper.address,
+            "universal": "",
             "public_resolver": self.resolver.address,
             "timeout": 30,
             "patience": 10,

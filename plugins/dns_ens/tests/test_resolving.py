@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from plugins.dns_ens.tests.chain import Ens
-from plugins.dns_ens.tests.conftest import IPFS, IPFS_CID, Managed, Offchain, resolve
+from plugins.dns_ens.tests.chain import Ens, own
+from plugins.dns_ens.tests.conftest import IPFS, IPFS_CID, Managed, Offchain, resolve, verify
 
 from decentraspace.errors import Unavailable
 from decentraspace_dns_ens import contenthash
-from decentraspace_dns_ens.naming import namehash
+from decentraspace_dns_ens.naming import namehash, wire
 
 KEY = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"
 
@@ -88,6 +88,41 @@ async def test_a_gateway_is_believed_only_with_the_signature(
     assert (await resolve(manager, name))["kind"] == "none"  # signed, and over
     offchain.gateway.valid = 3600
     assert (await resolve(manager, name))["kind"] == "ipfs"
+
+
+async def test_the_universal_resolver_finds_what_the_registry_does_not(
+    ens: Ens, managed: Managed, offchain: Offchain
+) -> None:
+    """As where names have moved to a newer registry: what is there counts, and owners of before do not."""
+    owner = ens.chain.accounts[1]
+    universal = ens.chain.deploy(own()["Universal"])
+    settings = ens.settings(universal=universal.address, allow_private=True)
+    manager = await managed(**settings)
+    moved, stayed = ens.show("moved", owner, b""), ens.show("stayed", owner, IPFS)
+    put = universal.functions.put
+    offchain.gateway.records |= {moved: IPFS, f"below.{moved}": IPFS}
+    ens.chain.send(put(wire(moved), offchain.resolver.address, 0))
+    ens.chain.send(put(wire(f"below.{moved}"), offchain.resolver.address, len("below") + 1))
+    ens.chain.send(put(wire(stayed), ens.resolver.address, 0))
+    for name in (moved, f"below.{moved}", stayed):
+        assert (await resolve(manager, name))["value"] == IPFS_CID, name
+    assert (await resolve(manager, "nobodys.eth"))["kind"] == "none"
+    assert (await verify(manager, stayed, owner))["state"] == "held"
+    gone = await verify(manager, moved, owner)
+    assert gone["state"] == "missing"
+    assert "has moved" in gone["detail"]
+    # Found at the top-level domain is the way back to the registry of before.
+    ens.chain.send(put(wire(stayed), offchain.resolver.address, len("stayed") + 1))
+    assert (await verify(manager, stayed, owner))["state"] == "held"
+    # An offset that is no label's is no answer, and neither is none at all.
+    ens.chain.send(put(wire(stayed), ens.resolver.address, 3))
+    with pytest.raises(Unavailable, match="Universal"):
+        await resolve(manager, stayed)
+    ens.chain.send(universal.functions.breakDown())
+    with pytest.raises(Unavailable, match="Universal"):
+        await resolve(manager, moved)
+    with pytest.raises(Unavailable, match="Universal"):
+        await verify(manager, stayed, owner)  # whether its owners of before still are cannot be known
 
 
 async def test_letters_beyond_ascii(ens: Ens, managed: Managed) -> None:
