@@ -25,9 +25,10 @@ import dns.tsig
 import dns.tsigkeyring
 import dns.update
 import trio
-from dns.rdatatype import AAAA, SOA, A
+from dns.rdatatype import SOA
 
 from decentraspace.errors import BadInput, DecentraSpaceError, Unavailable
+from decentraspace_dns_registrar.choosing import Choice, Record, choose
 from decentraspace_dns_registrar.settings import Server, Settings, server
 
 _SECONDS = 50.0  # within the hook's 60
@@ -35,6 +36,7 @@ _EACH = 10.0
 _TTL = 300
 _RECORDS_MOST = 20
 _KINDS = ("A", "AAAA", "CNAME", "TXT")
+_ELSEWHERE = ("ALIAS", "ANAME")
 _ALGORITHMS = ("hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 _FIELDS = ("server", "zone", "key_name", "key_secret", "key_algorithm")
 _TEXT_MOST = 1000
@@ -50,7 +52,8 @@ async def update(
 ) -> str:
     """What was done, in words. Refused when the server says no, Unavailable when it says nothing.
 
-    A and AAAA records of a host are replaced by those given, as is its alias (CNAME); TXT records are added.
+    TXT records are added. Of the ways to lead visitors here (see `choose`) one takes the place of the host's addresses
+    and alias.
     """
     unknown = set(credentials) - set(_FIELDS)
     if unknown:
@@ -58,27 +61,41 @@ async def update(
     wanted = _read(name, records)
     ring = _ring(credentials)
     where = await _server(credentials, settings)
+
+    async def present(host: dns.name.Name, kind: dns.rdatatype.RdataType) -> bool:
+        answer = await _exchange(dns.message.make_query(host, kind), where)
+        return any(one.name == host and one.rdtype == kind for one in answer.answer)
+
     try:
         with trio.fail_after(_SECONDS):
             zone = await _zone(name, credentials, where)
-            await _send(zone, wanted, where, ring)
-            await _check(wanted, where)
+            choice = await choose(zone, wanted, present)
+            if not choice.records:
+                raise Refused("; ".join(choice.notes) or "None of these records can be entered this way")
+            await _send(zone, choice, where, ring)
+            await _check(choice.records, where)
     except trio.TooSlowError:
         raise Unavailable(f"{where.text} did not answer in time") from None
-    hosts = sorted({host.to_text(omit_final_dot=True) for host, _ in wanted})
-    return f"{len(wanted)} records entered at {where.text}: {', '.join(hosts)}"[:1000]
+    kinds = (f"{dns.rdatatype.to_text(data.rdtype)} of {_plain(host)}" for host, data in choice.records)
+    done = f"Entered at {where.text}: {', '.join(dict.fromkeys(kinds))}."
+    return " ".join([done, *(note + "." for note in choice.notes)])[:2000]
 
 
-def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[tuple[dns.name.Name, dns.rdata.Rdata]]:
+def _plain(host: dns.name.Name) -> str:
+    return host.to_text(omit_final_dot=True)
+
+
+def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[Record]:
     if not records or len(records) > _RECORDS_MOST:
         raise BadInput(f"1 to {_RECORDS_MOST} records can be entered at once")
     found = []
     for record in records:
         kind, host, value = record["type"].upper(), record["host"].lower().removesuffix("."), record["value"]
+        if kind in _ELSEWHERE:
+            continue  # instead of a CNAME; name servers that take updates know no such record
         if kind not in _KINDS:
             raise Refused(
-                f"{record['type'][:20]} is no record that can be entered this way; {', '.join(_KINDS)} are",
-                hint="ALIAS and ANAME records have to be entered at your provider.",
+                f"{record['type'][:20]} is no record that can be entered this way; {', '.join(_KINDS)} are"
             )
         if host != name and not host.endswith("." + name):
             raise BadInput(f"{host[:100]} is not below {name}")
@@ -98,7 +115,7 @@ def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[tuple[dns.nam
             data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(kind), text)
         except dns.exception.DNSException as error:
             raise BadInput(f"{value[:100]!r} is no value of a {kind} record") from error
-        found.append((dns.name.from_text(host), data))
+        found.append(Record(dns.name.from_text(host), data))
     return found
 
 
@@ -154,16 +171,12 @@ async def _zone(name: str, credentials: Mapping[str, str], where: Server) -> dns
     )
 
 
-async def _send(
-    zone: dns.name.Name, wanted: Sequence[tuple[dns.name.Name, dns.rdata.Rdata]], where: Server, ring: Any
-) -> None:
+async def _send(zone: dns.name.Name, choice: Choice, where: Server, ring: Mapping[Any, Any]) -> None:
     message = dns.update.UpdateMessage(zone)
     message.use_tsig(ring)
-    # A new alias takes an old one's place by itself (RFC 2136 section 3.4.2.2).
-    replaced = ((host, data.rdtype) for host, data in wanted if data.rdtype in (A, AAAA))
-    for host, kind in dict.fromkeys(replaced):
+    for host, kind in choice.replaced:
         message.delete(host, kind)
-    for host, data in wanted:
+    for host, data in choice.records:
         message.add(host, _TTL, data)
     try:
         answer = await dns.asyncquery.tcp(message, where.address, timeout=_EACH, port=where.port)
@@ -180,22 +193,21 @@ async def _send(
     code = answer.rcode()
     if code in (dns.rcode.NOTAUTH, dns.rcode.REFUSED, dns.rcode.BADSIG, dns.rcode.BADKEY, dns.rcode.BADTIME):
         raise Refused(
-            f"{where.text} does not let this key change {zone.to_text(omit_final_dot=True)} "
-            f"({dns.rcode.to_text(code)})",
+            f"{where.text} does not let this key change {_plain(zone)} ({dns.rcode.to_text(code)})",
             hint="Look at the key's name, secret and algorithm, and at what it may change.",
         )
     if code != dns.rcode.NOERROR:
         raise Refused(f"{where.text} does not take the records ({dns.rcode.to_text(code)})")
 
 
-async def _check(wanted: Sequence[tuple[dns.name.Name, dns.rdata.Rdata]], where: Server) -> None:
+async def _check(records: Sequence[Record], where: Server) -> None:
     """RFC 2136 section 3.4.2.2: an alias beside other records is left out, and nobody is told."""
-    for host, data in wanted:
+    for host, data in records:
         answer = await _exchange(dns.message.make_query(host, data.rdtype), where)
         if not any(one.name == host and one.rdtype == data.rdtype and data in one for one in answer.answer):
             kind = dns.rdatatype.to_text(data.rdtype)
             raise Refused(
-                f"{where.text} took the records, but {host.to_text(omit_final_dot=True)} has no such {kind} now",
+                f"{where.text} took the records, but {_plain(host)} has no such {kind} now",
                 hint="An alias (CNAME) cannot be beside other records of the same host: remove those first.",
             )
 

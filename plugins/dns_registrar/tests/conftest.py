@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugins.dns_registrar.tests.zones import Zones, zones
 
-from decentraspace import config as configuration
-from decentraspace.config import Config
-from decentraspace.content.blockstore import BlockStore
-from decentraspace.identity.keys import NodeKey
 from decentraspace.plugins import PluginManager
+from decentraspace.testing import Workbench
 
 OWNER, STRANGER = "0x" + "a1" * 20, "0x" + "b2" * 20
 GATEWAY = "gw.plain.example"
@@ -53,63 +48,21 @@ class Node:
         return found
 
 
-@dataclass
-class Parts:
-    """What a plugin manager uses of a node."""
-
-    config: Config
-    blocks: BlockStore
-    key: NodeKey
-
-
-class Bench:
-    """The plugin loaded and started as a node does; what was before is closed first. `file`, `data`: the node's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file, self.data = folder / "config.toml", folder / "data"
-        self._parts: Parts | None = None
-        self._manager: PluginManager | None = None
-
-    def configure(self, **settings: Any) -> None:
-        lines = [f"{name} = {json.dumps(value)}" for name, value in {"timeout": 10, **settings}.items()]
-        self.file.write_text(
-            "\n".join(['plugins.enabled = ["dns_registrar"]', "[plugin.dns_registrar]", *lines])
-        )
-
-    async def start(self) -> Node:
-        await self.stop()
-        config = configuration.load(self.file, environ={}, overrides={"node": {"data_dir": str(self.data)}})
-        self.data.mkdir(exist_ok=True)
-        blocks = BlockStore.open(self.data / "blocks", quota=1 << 30)
-        self._parts = Parts(config, blocks, NodeKey.load_or_create(self.data / "node.key", None))
-        self._manager = PluginManager(config.plugins)
-        await self._manager.load(self._parts)
-        await self._manager.call("node_started")
-        return Node(self._manager)
-
-    async def stop(self) -> None:
-        if self._manager is not None:
-            await self._manager.close()
-        if self._parts is not None:
-            self._parts.blocks.close()
-        self._manager = self._parts = None
-
-
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Workbench]:
+    with Workbench(tmp_path, "dns_registrar", {"timeout": 10}) as made:
+        yield made
 
 
 Managed = Callable[..., Awaitable[Node]]
 
 
 @pytest.fixture
-async def managed(bench: Bench) -> AsyncIterator[Managed]:
+async def managed(bench: Workbench) -> AsyncIterator[Managed]:
     """await managed(**settings): a node with the plugin loaded and started, instead of the last one."""
 
     async def make(**settings: Any) -> Node:
-        bench.configure(**settings)
-        return await bench.start()
+        return Node(await bench.start(**settings))
 
     yield make
     await bench.stop()

@@ -1,4 +1,4 @@
-"""A node's process that begins a purchase, for tests to kill: `cut_off.py FOLDER NAME OWNER KEY CONTACT`."""
+"""A node's process that begins a purchase, for tests to kill: `cut_off.py CONFIG DATA NAME OWNER KEY CONTACT`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import sys
 from pathlib import Path
 
 import trio
-from plugins.dns_registrar.tests.conftest import Bench
+
+from decentraspace.plugins import PluginManager
+from decentraspace.testing import Parts
 
 
 async def main() -> None:
-    folder, name, owner, key, contact = sys.argv[1:]
-    node = await Bench(Path(folder)).start()
-    await node.ask("name_quote", name=name, years=1)
+    file, data, name, owner, key, contact = sys.argv[1:]
+    parts = Parts.open(Path(file), Path(data), Path(data) / "other-blocks")
+    manager = PluginManager(parts.config.plugins)
+    await manager.load(parts)
+    await manager.call("node_started")
+    await manager.first("name_quote", name=name, years=1)
     person = json.loads(contact)
-    found = await node.ask("name_purchase", name=name, years=1, owner=owner, key=key, contact=person)
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
+    await manager.first("name_purchase", name=name, years=1, owner=owner, key=key, contact=person)
     await trio.sleep_forever()
 
 

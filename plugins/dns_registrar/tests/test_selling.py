@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,11 +13,11 @@ from typing import Any
 
 import pytest
 import trio
-from plugins.dns_registrar.tests.conftest import OWNER, STRANGER, Bench, Managed, Node
+from plugins.dns_registrar.tests.conftest import OWNER, STRANGER, Managed, Node
 from plugins.dns_registrar.tests.gandi import TOKEN, Answer, Gandi, fault
-from tests.support import ROOT
 
 from decentraspace.errors import BadInput, TooMany, Unavailable
+from decentraspace.testing import Workbench
 
 CONTACT = {
     "given": "Aurelia",
@@ -178,10 +177,10 @@ async def test_what_became_of_it_may_stay_unclear(
 
 @pytest.mark.parametrize("step", ["before", "after"])
 async def test_killed_on_the_way(
-    step: str, gandi: Gandi, bench: Bench, managed: Managed, settings: Any
+    step: str, gandi: Gandi, bench: Workbench, managed: Managed, settings: Any
 ) -> None:
     """SIGKILL while the registrar is being asked: taken by it, or not."""
-    bench.configure(**settings, lost_after=1)
+    bench.parts(**settings, lost_after=1)  # the configuration
     never, posts = threading.Event(), [0]
 
     def hold(method: str, path: str) -> Answer | None:
@@ -190,11 +189,18 @@ async def test_killed_on_the_way(
 
     gandi.mischief = hold
     gandi.slow = step == "before"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "plugins.dns_registrar.tests.cut_off", str(bench.file.parent), NAME, OWNER, "k1",
-         json.dumps(CONTACT)],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    script = str(Path(__file__).with_name("cut_off.py"))
+    command = [
+        sys.executable,
+        script,
+        str(bench.file),
+        str(bench.data),
+        NAME,
+        OWNER,
+        "k1",
+        json.dumps(CONTACT),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         with trio.fail_after(60):
             while not gandi.orders:
@@ -221,7 +227,7 @@ async def test_killed_on_the_way(
 
 
 async def test_nothing_of_a_person_is_logged_kept_or_repeated(
-    gandi: Gandi, shop: Node, bench: Bench, capfd: pytest.CaptureFixture[str]
+    gandi: Gandi, shop: Node, bench: Workbench, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await quote(shop)
     refused = await buy(shop, contact={**CONTACT, "zip": ""})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plugins.dns_registrar.tests.conftest import GATEWAY, OWNER, Bench, Managed
+from plugins.dns_registrar.tests.conftest import GATEWAY, OWNER, Managed
 from plugins.dns_registrar.tests.zones import KEY_SECRET, Zones
 from tests.names.knot import Liar
 from tests.support import free_port
 
 from decentraspace.errors import BadInput, Unavailable
+from decentraspace.testing import Workbench
 
 LOOPBACK = ["127.0.0.0/8"]
 
@@ -22,7 +23,7 @@ async def test_what_the_instructions_say_is_entered_and_links_the_name(dns: Zone
     assert [row["type"] for row in rows] == ["TXT", "CNAME", "ALIAS"]
     assert all(row["note"] for row in rows)
     assert (await node.verify(name))["state"] == "missing"
-    wanted = [(row["type"], row["host"], row["value"]) for row in rows[:2]]
+    wanted = [(row["type"], row["host"], row["value"]) for row in rows]
     for _ in range(2):  # once more changes nothing
         found = await node.update(name, dns.credentials, *wanted)
         assert found["status"] == "done", found
@@ -43,7 +44,7 @@ async def test_addresses_are_replaced_and_texts_are_kept(dns: Zones, managed: Ma
     assert dns.values(name, "A") == {"192.0.2.80"}
     assert dns.values(name, "AAAA") == {"2001:db8::80"}
     assert dns.values(name, "TXT") == {'"v=spf1 -all"', '"a \\"text\\" of \\\\ signs"'}
-    # An alias cannot be beside those: the server leaves it out in silence, which is noticed.
+    # An alias cannot be beside those.
     found = await node.update(name, dns.credentials, ("CNAME", name, GATEWAY))
     assert found["status"] == "refused"
     assert "CNAME" in found["detail"]
@@ -63,7 +64,7 @@ async def test_a_wrong_key_is_refused_and_shown_nowhere(
     changes: dict[str, str],
     dns: Zones,
     managed: Managed,
-    bench: Bench,
+    bench: Workbench,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     node = await managed(update_networks=LOOPBACK)
@@ -113,9 +114,42 @@ async def test_records_that_are_none_of_theirs(
         await node.update("a.example", dns.credentials, (kind, host, value))
 
 
+async def test_of_several_ways_the_one_that_fits_is_taken(dns: Zones, managed: Managed) -> None:
+    node = await managed(update_networks=LOOPBACK, addresses=["192.0.2.80", "2001:db8::80"])
+
+    async def enter(name: str, **settings: Any) -> dict[str, Any]:
+        rows = await node.ask("name_instructions", name=name, site="s", owner=OWNER, gateway=GATEWAY)
+        wanted = [(row["type"], row["host"], row["value"]) for row in rows]
+        return await node.update(name, dns.credentials, *wanted)
+
+    # Of what was there before, addresses give way to an alias.
+    dns.set("ways.plain.example", "A", "192.0.2.1")
+    assert (await enter("ways.plain.example"))["status"] == "done"
+    assert dns.values("ways.plain.example", "CNAME") == {f"{GATEWAY}."}
+    # The domain itself, and a host that gets mail, have addresses.
+    dns.set("mail.plain.example", "MX", "10 mx.plain.example.")
+    for name in ("plain.example", "mail.plain.example"):
+        found = await enter(name)
+        assert found["status"] == "done", found
+        assert dns.values(name, "A") == {"192.0.2.80"}
+        assert dns.values(name, "AAAA") == {"2001:db8::80"}
+    assert dns.values("mail.plain.example", "MX") == {"10 mx.plain.example."}
+    # Without addresses the proof is entered, and the rest is said.
+    node = await managed(update_networks=LOOPBACK)
+    dns.set("plain.example", "A")
+    dns.set("plain.example", "AAAA")
+    found = await enter("plain.example")
+    assert (found["status"], dns.values("plain.example", "A")) == ("done", set())
+    assert dns.values("_decentraspace.plain.example", "TXT") == {f'"decentraspace-owner={OWNER}"'}
+    dns.set("_decentraspace.plain.example", "TXT")
+    dns.set("ways.plain.example", "CNAME")
+
+
 async def test_what_cannot_be_entered_is_said(dns: Zones, managed: Managed) -> None:
     node = await managed(update_networks=LOOPBACK)
-    for kind in ("ALIAS", "NS", "ANY", "SOA"):
+    found = await node.update("a.plain.example", dns.credentials, ("ALIAS", "a.plain.example", "x.example"))
+    assert found["status"] == "refused"
+    for kind in ("NS", "ANY", "SOA"):
         found = await node.update("a.plain.example", dns.credentials, (kind, "a.plain.example", "x.example"))
         assert (found["status"], kind in found["detail"]) == ("refused", True)
     found = await node.update("a.unknown.example", dns.credentials, ("A", "a.unknown.example", "192.0.2.80"))
