@@ -313,6 +313,29 @@ async def test_an_endpoint_that_lies(lie: str) -> None:
         await handshake.aclose()
 
 
+async def test_a_name_on_chain_is_one_request() -> None:
+    """Also its owner's proof, whether it exists or not."""
+    requests: list[int] = []
+
+    def count(calls: list[dict[str, Any]]) -> Any:
+        requests.append(len(calls))
+        return result(
+            calls,
+            getnameinfo=info(),
+            getnameresource={"records": [{"type": "TXT", "txt": ["dnslink=/ipfs/x"]}]},
+        )
+
+    with endpoint(count) as url:
+        handshake = asking(url)
+        assert (await handshake.resolve("liar"))["value"] == "x"
+        assert len(requests) == 1
+        await handshake.verify("liar", "0x" + "aa" * 20, "A" * 86 + "==")
+        assert requests == [3, 4]
+        assert (await handshake.resolve("www.liar"))["kind"] == "none"
+        assert len(requests) == 3
+        await handshake.aclose()
+
+
 async def test_what_is_odd_within_an_answer_is_passed_over() -> None:
     records = [
         {"type": "TXT", "txt": "dnslink=/ipfs/no-list"},
