@@ -68,6 +68,7 @@ class Holdings:
         """Make pins and index follow the records, whatever a crash left behind. Blocking."""
         heads = self.records.all_heads()
         live = {head.host_label for head in heads}
+        self.index.complete()
         for label, _ in list(self.index.all()):
             if label not in live:
                 self.index.delete(label)

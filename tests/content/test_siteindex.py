@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import libipld
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_PAUSED, SiteEntry, SiteIndex, decode
 from decentraspace.errors import BadInput
@@ -68,6 +70,35 @@ def test_what_cannot_be_a_host_is_not_found_and_not_taken(store: BlockStore, lab
     assert list(index.all()) == []
 
 
+def test_content_is_paused_where_all_that_show_it_are(store: BlockStore) -> None:
+    index, root = SiteIndex(store), ENTRY.root
+    paused = ENTRY._replace(flags=FLAG_PAUSED)
+    assert index.paused(root) is None
+    index.put("one", paused)
+    index.put("two", ENTRY)
+    assert index.paused(root) is None
+    index.put("two", paused)
+    assert index.paused(root) in ("one", "two")
+    index.delete("one")
+    assert index.paused(root) == "two"
+    index.put("two", paused._replace(root=cids.make(cids.RAW, b"other")))
+    assert index.paused(root) is None
+    assert [label for label, _ in index.all()] == ["two"]
+    index.delete("two")
+    assert index.paused(cids.make(cids.RAW, b"other")) is None
+
+
+def test_entries_of_an_earlier_version_are_completed(store: BlockStore) -> None:
+    index = SiteIndex(store)
+    with store.write() as txn:
+        txn.put(
+            b"old", libipld.encode_dag_cbor(list(ENTRY._replace(flags=FLAG_PAUSED))), db=store.db["hosts"]
+        )
+    assert index.paused(ENTRY.root) is None
+    index.complete()
+    assert index.paused(ENTRY.root) == "old"
+
+
 def test_the_longest_label_fits(store: BlockStore) -> None:
     SiteIndex(store).put("x" * 63, ENTRY)
     assert SiteIndex(store).get("x" * 63) == ENTRY
@@ -76,6 +107,7 @@ def test_the_longest_label_fits(store: BlockStore) -> None:
 VISITOR = """
 import select, sys
 from pathlib import Path
+from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.siteindex import SiteIndex
 seen = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import pytest
 
@@ -387,6 +388,46 @@ def test_paused_and_blocked_sites(served: Served) -> None:
 
         answer = until(lambda shown=shown, status=status: (found := shown()).status == status and found)
         assert (b"flagged" in answer.body) == (status == 200)
+
+
+def test_what_only_paused_sites_show_is_paid_for_by_cid_too(served: Served) -> None:
+    """Otherwise a pause would be gone around by whoever knows the CID. Other nodes still get its blocks."""
+    from decentraspace.content import siteindex
+
+    root = served.store({"index.html": b"by whichever name"})
+    site, other = served.site(root), served.site(root)
+    index = served.node.hosting.index
+
+    def flag(owner: Owner, flags: int) -> None:
+        label = owner.host.split(".")[0]
+        entry = index.get(label)
+        assert entry is not None
+        index.put(label, entry._replace(flags=flags))
+
+    def asked(flags: tuple[int, int], *answers: Callable[[], Answer]) -> list[int]:
+        flag(site, flags[0])  # again: the node, looking after its sites, lifts it
+        flag(other, flags[1])
+        return [answer().status for answer in answers]
+
+    paused = siteindex.FLAG_PAUSED
+    shown = (
+        lambda: served.by_cid(root, "/"),
+        lambda: served.by_cid(root, "/index.html"),
+        lambda: served.by_path(root, "/?format=tar"),
+    )
+    blocks = (
+        lambda: served.by_path(root, "/?format=raw"),
+        lambda: served.by_path(root, "/", accept="application/vnd.ipld.car"),
+    )
+    assert asked((0, 0), *shown, *blocks) == [200] * 5
+    until(lambda: asked((paused, paused), *shown) == [402] * 3)
+    assert asked((paused, paused), *blocks) == [200] * 2
+    until(lambda: asked((paused, 0), *shown) == [200] * 3)  # the other pays for what it shows
+    until(lambda: asked((paused, paused), *shown) == [402] * 3)
+    other.deploy({"index.html": b"something else"})
+    flag(site, paused)
+    until(lambda: asked((paused, 0), *shown) == [402] * 3)
+    until(lambda: asked((0, 0), *shown) == [200] * 3)
 
 
 # -- for programs that verify

@@ -84,6 +84,15 @@ def for_machines(scope: Any) -> bool:
     return "format=" in scope.query_string or "vnd.ip" in accept or TYPES[TAR] in accept
 
 
+def verifies(scope: Any) -> bool:
+    """Whether blocks are asked for, as other nodes and IPFS peers do; or what will be refused as nonsense."""
+    try:
+        asked = wanted(scope.query_string, scope.headers.get("accept") or "", site=False)
+    except BadInput:
+        return True
+    return asked.form in (RAW, CAR)
+
+
 def disposition(kind: str, filename: str) -> str:
     """`kind`: inline or attachment. RFC 6266: what is not ASCII stands in a second form."""
     plain = re.sub(r'[^ -~]|["\\%]', "_", filename)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import lmdb
 
@@ -18,9 +19,9 @@ from decentraspace.content import denied
 from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.denied import Denied, DenyRules
 from decentraspace.content.denylist import GONE, LEGAL
-from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED, SiteEntry
+from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED, SiteEntry, SiteIndex
 from decentraspace.errors import BadInput, Blocked, Unavailable
-from decentraspace.gateway import pages
+from decentraspace.gateway import formats, pages
 from decentraspace.gateway.page import NOSNIFF, Page
 from decentraspace.gateway.request import Answered, refusal
 
@@ -33,7 +34,7 @@ class Refusals:
     """`contact`, `api`: how to reach the operator, empty where that is not known. `epoch` counts changes."""
 
     def __init__(self, store: BlockStore, contact: str = "", api: str = "") -> None:
-        self._rules = DenyRules(store)
+        self._rules, self._index = DenyRules(store), SiteIndex(store)
         self._contact, self._api = contact, api
         self._allowed: set[tuple[bytes, str]] = set()
         self.epoch = 0
@@ -91,6 +92,14 @@ class Refusals:
             raise Answered(self.page(self.site(entry)), entry.site_id)
         if entry.flags & FLAG_PAUSED:
             raise refusal(402, "Paused", "This site is paused until its owner adds credit.", entry.site_id)
+
+    def check_paid(self, root: bytes, scope: Any) -> None:
+        """Content asked for by its CID that only paused sites show: visitors would have found a way around it. Other
+        nodes go on getting its blocks."""
+        if self._index.paused(root) is not None and not formats.verifies(scope):
+            raise refusal(
+                402, "Paused", "The site that consists of this is paused until its owner adds credit."
+            )
 
     def site(self, entry: SiteEntry) -> Blocked:
         """Why a site that is flagged as blocked is."""

@@ -162,6 +162,7 @@ class Router:
         root = parse_cid(label, label)
         _check_label(label)
         self._refusals.check_content(root, path)
+        self._refusals.check_paid(root, scope)
         await self._check_served(root, scope.headers)
         mode = self._mode("/ipfs/" + cids.to_text(root), own_host=True, gateway=_parent(host, ".ipfs."))
         return Target("", root, path, mode)
@@ -172,6 +173,7 @@ class Router:
             _follow_uri(scope)
         root = parse_cid(text, "/ipfs/" + text)
         self._refusals.check_content(root, rest)
+        self._refusals.check_paid(root, scope)
         await self._check_served(root, scope.headers)
         plain = cids.to_text(root)
         if name == self.settings.domain and not formats.for_machines(scope):
@@ -238,6 +240,7 @@ class Router:
         self._refusals.check_name(name, path)
         found = await self._names.resolve(name)
         self._refusals.check_content(found.root, path)
+        self._refusals.check_paid(found.root, scope)
         await self._check_served(found.root, scope.headers)
         return found
 
