@@ -27,7 +27,7 @@ async def node_started(node: NodeAPI) -> None:
 
 @hookimpl
 async def node_stopping(node: NodeAPI) -> None:
-    handshake = await _handshake(node)
+    handshake: Handshake | None = node.state.get("handshake")
     if handshake is not None:
         await handshake.aclose()
 
@@ -39,9 +39,11 @@ async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
 
 
 @hookimpl
-async def name_verify(name: str, owner: str, proof: str, node: NodeAPI) -> dict[str, Any] | None:
+async def name_verify(
+    name: str, owner: str, gateway: str, proof: str, node: NodeAPI
+) -> dict[str, Any] | None:
     handshake = await _handshake(node)
-    return None if handshake is None else await handshake.verify(name, owner.lower(), proof)
+    return None if handshake is None else await handshake.verify(name, owner.lower(), proof, gateway)
 
 
 @hookimpl

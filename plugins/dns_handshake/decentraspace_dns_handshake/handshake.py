@@ -75,17 +75,26 @@ class Handshake:
         assert source is not None
         return self._leads(found, min(own.records.ttl, source.ttl))
 
-    async def verify(self, name: str, owner: str, proof: str = "") -> Answer:
+    async def verify(self, name: str, owner: str, proof: str = "", gateway: str = "") -> Answer:
         """As the hook `name_verify`. Unavailable when nobody can say."""
+        points: bool | None = None
         async with self._in_time(name):
             state = await self.chain.name(_top(name), proof, texts.statement(name, owner))
             if not state.held:
                 return _verdict("missing", "chain", guidance.availability(name, state)[1], ttl=_MISSING_FOR)
             on_chain = state.resource.texts if _top(name) == name else ()
             said = _Said(Records((), self.settings.ttl, True))
-            if state.resource.delegated and owner not in texts.owners(on_chain):
-                said = await self._say(f"_decentraspace.{name}", state)
-        return self._judge(name, owner, state, on_chain, said)
+
+            async def look() -> None:
+                nonlocal points
+                points = await self._points(name, gateway, state)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                if state.resource.delegated and owner not in texts.owners(on_chain):
+                    said = await self._say(f"_decentraspace.{name}", state)
+        found = self._judge(name, owner, state, on_chain, said)
+        return found if points is None else {**found, "points": points}
 
     async def owner(self, name: str) -> str | None:
         """The wallet that the name's records give; of several the first. Unavailable when nobody can say."""
@@ -134,7 +143,8 @@ class Handshake:
         if named:
             words = f"The TXT records of {name} name another wallet: {', '.join(sorted(named)[:3])}."
             return _verdict("stranger", "txt", words, ttl=_MISSING_FOR, **more)
-        if state.signed:
+        # Where only name servers could take a signature back, their silence is no reason to believe it.
+        if state.signed and (said.records is not None or _top(name) == name):
             words = f"The owner of {state.name} on Handshake signed that this wallet may link {name}."
             return _verdict("held", "hns-owner", words, ttl=ttl, **more)
         if said.records is None:
@@ -157,8 +167,32 @@ class Handshake:
             nursery.start_soon(ask, "_decentraspace")
         return found["_dnslink"], found["_decentraspace"]
 
+    async def _points(self, name: str, gateway: str, state: NameState) -> bool | None:
+        """Whether the name has an address of the gateway's; None where that cannot be told, or not soon."""
+        if "." not in gateway or not _well_formed(name) or not _well_formed(gateway):
+            return None
+        if not state.resource.delegated:
+            return False  # the chain has no addresses
+        found: dict[str, set[str]] = {name: set(), gateway: set()}
+        silent: list[str] = []
+
+        async def ask(host: str, kind: str) -> None:
+            try:
+                found[host].update((await self.dns.lookup(host, kind, state)).values)
+            except Unavailable:
+                silent.append(host)
+
+        with trio.move_on_after(self.settings.timeout) as waiting:
+            async with trio.open_nursery() as nursery:
+                for host in found:
+                    for kind in ("A", "AAAA"):
+                        nursery.start_soon(ask, host, kind)
+        if waiting.cancelled_caught or silent or not found[gateway]:
+            return None
+        return bool(found[name] & found[gateway])
+
     async def _say(self, host: str, state: NameState) -> _Said:
-        if len(host) > 253:
+        if not _well_formed(host):
             return _Said(Records((), self.settings.ttl, True))
         try:
             records = await self.dns.lookup(host, "TXT", state)
@@ -228,6 +262,11 @@ def instructions(name: str, site: str, owner: str, gateway: str) -> list[dict[st
 
 def _top(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+def _well_formed(host: str) -> bool:
+    """Whether DNS can be asked for it (RFC 1035 section 2.3.4)."""
+    return len(host) <= 253 and host.isascii() and all(0 < len(label) < 64 for label in host.split("."))
 
 
 def _verdict(state: str, method: str, detail: str, *, ttl: int, **more: Any) -> Answer:

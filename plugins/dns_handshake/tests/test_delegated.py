@@ -17,6 +17,7 @@ from decentraspace_dns_handshake.handshake import Handshake
 from decentraspace_dns_handshake.records import Records
 from decentraspace_dns_handshake.recursive import Recursive
 from decentraspace_dns_handshake.settings import server
+from decentraspace_dns_handshake.texts import statement
 
 CID = "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
 PATH = f"/ipfs/{CID}"
@@ -73,6 +74,53 @@ async def test_aliases(world: World, handshake: Make) -> None:
     assert "aliases" in refused.value.detail
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 64 + ".decentraspace", "a..decentraspace", "é.signed", "a." * 124 + "signed"]
+)
+async def test_what_dns_cannot_be_asked_for(world: World, handshake: Make, name: str) -> None:
+    assert (await handshake().resolve(name))["kind"] == "none"
+    assert (await handshake().verify(name, ALICE, gateway="x.example"))["state"] == "missing"
+
+
+async def test_whether_it_leads_here(world: World, handshake: Make) -> None:
+    name = "points.decentraspace"
+    with knot(
+        world.key_file.parent / "gateway", "127.0.0.4", world.first.port, ["zone.example"], []
+    ) as other:
+        other.set("gw.zone.example", "192.0.2.7", "192.0.2.8", kind="A")
+        asked = handshake(nameservers=[f"{other.address}:{other.port}"])
+
+        async def points(gateway: str = "gw.zone.example", of: str = name) -> bool | None:
+            found: bool | None = (await asked.verify(of, ALICE, gateway=gateway)).get("points")
+            return found
+
+        assert await points() is False
+        world.first.set(name, "192.0.2.9", kind="A")
+        assert await points() is False
+        world.first.set(name, "192.0.2.9", "192.0.2.8", kind="A")
+        assert await points() is True
+        world.first.set(name, kind="A")
+        world.first.set(name, "gw.zone.example.", kind="CNAME")
+        assert await points() is True
+        assert await points("") is None
+        assert await points("localhost") is None
+        assert await points("unknown.zone.example") is None
+        world.chain.update("sold", txt_record("v=0"))
+        world.chain.settle()
+        assert await points(of="sold") is False  # the chain has no addresses
+
+
+async def test_silence_takes_nothing_back(world: World, handshake: Make) -> None:
+    """A signature for a name below can be taken back by a record alone: who makes name servers silent gains nothing."""
+    proof = world.chain.sign("signed", statement("www.signed", ALICE))
+    silent = handshake(private=False)  # as good as silent: it may not be asked
+    with pytest.raises(Unavailable):
+        await silent.verify("www.signed", ALICE, proof)
+    top = world.chain.sign("signed", statement("signed", ALICE))
+    verdict = await silent.verify("signed", ALICE, top)
+    assert (verdict["state"], [one["state"] for one in verdict["seen"]]) == ("held", ["silent"])
+
+
 @pytest.mark.parametrize("name", ["missing.decentraspace", "missing.signed", "missing.sub.signed"])
 async def test_no_link(world: World, handshake: Make, name: str) -> None:
     assert await handshake().resolve(name) == {"kind": "none", "value": "", "ttl": 20}  # the zone's SOA
@@ -88,8 +136,6 @@ async def test_whose_it_is(world: World, handshake: Make) -> None:
     assert (await asked.verify(name, BOB))["state"] == "held"
     assert await asked.owner(name) == BOB
     # The owner of the top-level name may sign for names below, until a record there says otherwise.
-    from decentraspace_dns_handshake.texts import statement
-
     proof = world.chain.sign("signed", statement(name, ALICE))
     assert (await asked.verify(name, ALICE, proof))["state"] == "stranger"
     world.first.set(f"_decentraspace.{name}")
