@@ -43,6 +43,7 @@ from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names import published
 from decentraspace.names.book import Book
+from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
 from decentraspace.network.bitswap.service import Bitswap
@@ -55,6 +56,7 @@ from decentraspace.owning import Owning
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
+from decentraspace.removing import Removing
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -132,6 +134,8 @@ class Node:
                 taken=sites.taken,
                 reflag=self.hosting.holdings.flag,
             )
+            self.hosting.shares.unpaid = self.ledger.is_removed
+            self.billing.on_terms = Removing(self.ledger, self.hosting, self.plugins).look
             self.owning = Owning(self.ledger, self.records, self.hosting, self.billing.follow)
             self.billing.on_chain = self.owning.catch_up
             self._announcer = Announcer(
@@ -147,6 +151,15 @@ class Node:
             self.book = Book(data / "names.sqlite")
             self._closing.callback(self.book.close)
             self.names = NameService.of_node(config, self.records, self.plugins, self.book)
+            self.linking = Linking(
+                config,
+                self.rules,
+                self.records,
+                self.names.of_links,
+                self.hosting.add_link,
+                self.ledger.tier,
+                self.ledger,
+            )
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,
@@ -219,7 +232,7 @@ class Node:
             await nursery.start(self.network.run)
             await nursery.start(self.hosting.run)
             if self.plugins.having("chain_events"):
-                self.hosting.admission.look_at_chain = self.owning.look
+                self.hosting.admission.look_at_chain = self.linking.look_at_chain = self.owning.look
                 await self.owning.catch_up()
             nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)

@@ -29,6 +29,7 @@ from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names.book import Book
+from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.plugins import PluginManager
@@ -97,6 +98,15 @@ class SmallNode:
         )
         self._closing.callback(self.hosting.moderation.close)
         self.hosting.admission.credit = self.ledger
+        self.linking = Linking(
+            self.config,
+            self.rules,
+            self.records,
+            self.names.of_links,
+            self.hosting.add_link,
+            self.ledger.tier,
+            self.ledger,
+        )
         sites = Sites(self.records, self.hosting.holdings, self.key.public)
         self.billing = Billing(
             self.config,
@@ -130,6 +140,7 @@ class SmallNode:
         """The API on its port; a client for it."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.hosting.run)
+            await nursery.start(self.names.run)
             await nursery.start(serve_api, create_app(self), self.config)
             async with httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False) as client:
                 yield client

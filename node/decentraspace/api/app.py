@@ -18,6 +18,7 @@ from decentraspace.api import (
     blockchain,
     blocks,
     delegated,
+    domains,
     granting,
     history,
     hosting,
@@ -67,6 +68,7 @@ GROUPS = (
     leaving_table,
     delegated.table,
     names.table,
+    domains.table,
     system.table,
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -93,6 +95,7 @@ class Shared:
         self.uploading: list[tuple[bytes, bool]] = []  # (wallet, whether it is of the free tier)
         self.spooling: dict[str, bytes] = {}  # uploads that a request is at, and their wallets
         self.metrics = metrics.Metrics(node)
+        self.certificates = domains.Questions()
         self.endpoints: list[Endpoint] = []
 
 

@@ -14,6 +14,7 @@ from decentraspace.ledger.service import Billing
 from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
+from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
 from decentraspace.network.dht.announcing import Announcing
@@ -41,6 +42,7 @@ class NodeServices(Protocol):
     bitswap: Bitswap | None
     announcing: Announcing | None
     names: NameService
+    linking: Linking
     mirroring: Mirroring
 
     @property

@@ -24,6 +24,7 @@ _MODULES = {
     "demo": "demo",
     "deploy": "deploy",
     "doctor": "doctor",
+    "domains": "domains",
     "init": "init",
     "leave": "leave",
     "login": "login",
@@ -48,6 +49,7 @@ _MODULES = {
 }
 _ATTRIBUTES = {
     "credits": "credits_command",
+    "domains": "domains_command",
     "plugins": "plugins_command",
     "verify-statement": "verify_statement",
 }
@@ -59,6 +61,7 @@ _SUMMARIES = {
     "demo": "Start three nodes, deploy, kill one, and go on serving.",
     "deploy": "Publish a folder as a site.",
     "doctor": "Say what is wrong with this node, and how to mend it.",
+    "domains": "Names of your sites: link, look at, buy.",
     "init": "Write a configuration; asks three questions.",
     "leave": "Have others take over what a node holds, before it is stopped.",
     "login": "Let a session key publish for your wallet.",

@@ -101,6 +101,34 @@ class Claims:
         registrar = self._config.names.registrar
         return registrar if registrar and registrar in self._plugins.having("name_verify") else None
 
+    def known(self, name: str, wallet: bytes) -> Found | None:
+        """What was found last. Blocking."""
+        return self._book.get(name, wallet)
+
+    def remember(self, found: Found) -> None:
+        """Blocking."""
+        self._book.put(found)
+
+    def stands(self, found: Found) -> bool:
+        """Whether links of that wallet and name are shown now."""
+        return found.stands(int(time.time()), self._config.names.check_every, self._config.names.grace)
+
+    async def instructions(self, name: str, owner: str, site: str) -> list[dict[str, str]]:
+        """Records to enter, as in the hook `name_instructions`."""
+        plugin = self.plugin_of(name)
+        found = None
+        if plugin is not None:
+            try:
+                found = await self._plugins.one(
+                    plugin, "name_instructions", name=name, site=site, owner=owner, gateway=self.gateway
+                )
+            except DecentraSpaceError as error:
+                log.warning("name_not_instructed", name=name, reason=str(error))
+                return []
+        if found is None and plugin not in self.resolvers.values():
+            return proofs.instructions(name, owner, self.gateway)
+        return list(found or ())
+
     # -- what a visitor sees
 
     async def shown(self, name: str) -> Shown | None:
@@ -138,7 +166,7 @@ class Claims:
                 unknown = True
                 continue
             stale = stale or now >= found.fresh
-            if found.stands(now, self._config.names.check_every, self._config.names.grace):
+            if self.stands(found):
                 # Whoever is proven now goes before who was; then who linked it last.
                 rank = (found.proof.state == HELD, link.created, link.seq, link.cid)
                 if best is None or rank > best[0]:
@@ -147,13 +175,19 @@ class Claims:
 
     # -- finding out
 
-    async def verify(self, name: str, wallet: bytes, site: str, proof: str = "") -> Found:
+    async def verify(
+        self, name: str, wallet: bytes, site: str, proof: str = "", *, keep: bool = True
+    ) -> Found:
         """Ask now whether `wallet` may have `name` show `site` (a host label). `proof`: that of the link. Unavailable
-        when nobody can say."""
+        when nobody can say. `keep`: remember it; of who has no link of the name that would only fill the book."""
         owner = checksum_address(wallet).lower()
         with trio.move_on_after(_DEADLINE):
-            found = await self._ask(name, owner, site, proof)
-            return await trio.to_thread.run_sync(self._keep, name, wallet, found)
+            said = await self._ask(name, owner, site, proof)
+            before = await trio.to_thread.run_sync(self._book.get, name, wallet)
+            found = found_now(name, wallet, said, int(time.time()), before)
+            if keep:
+                await trio.to_thread.run_sync(self._book.put, found)
+            return found
         raise NotResolved(f"Nobody said in time whose {name} is")
 
     async def _ask(self, name: str, owner: str, site: str, proof: str) -> Proof:
@@ -176,11 +210,6 @@ class Claims:
                 f"This node asks no name servers about {name}", hint="Set names.dns, or names.resolvers."
             )
         return await self._txt.verify(name, owner, self.gateway)
-
-    def _keep(self, name: str, wallet: bytes, proof: Proof) -> Found:
-        found = found_now(name, wallet, proof, int(time.time()), self._book.get(name, wallet))
-        self._book.put(found)
-        return found
 
     async def _look_into(self, name: str) -> Answer:
         """The claims of a name whose turn it is, side by side. NotResolved when nothing could be found out."""

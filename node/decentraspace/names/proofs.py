@@ -77,7 +77,9 @@ class TxtProofs:
 
     async def owners(self, name: str) -> frozenset[str]:
         """Wallets that the records of a name prove. NotResolved when no server answers."""
-        return _agreed(await self._ask(name))
+        asked = await self._dns.texts(f"{LABEL}.{name}")
+        _need_an_answer(asked, name)
+        return _agreed(asked)
 
     async def verify(self, name: str, owner: str, gateway: str) -> Proof:
         """`owner` in lower case. NotResolved when no server answers."""
@@ -90,7 +92,8 @@ class TxtProofs:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
-            asked = await self._ask(name)
+            asked = await self._dns.texts(f"{LABEL}.{name}")
+        _need_an_answer(asked, name)
         named = _agreed(asked)
         record = f"TXT record {PREFIX}{owner} at {LABEL}.{name}"
         if owner in named:
@@ -113,12 +116,6 @@ class TxtProofs:
             points=points,
         )
 
-    async def _ask(self, name: str) -> list[Asked]:
-        asked = await self._dns.texts(f"{LABEL}.{name}")
-        if all(one.texts is None for one in asked):
-            raise NotResolved(f"No name server could tell what is at {LABEL}.{name}")
-        return asked
-
     async def _pointing(self, name: str, gateway: str) -> tuple[bool | None, str]:
         """Whether the name has an address of the gateway's, and what is to be said about its addresses."""
         here = await self._dns.addresses(name)
@@ -132,6 +129,12 @@ class TxtProofs:
             warning = f"{name} points at {', '.join(private[:3])}, which nobody reaches from elsewhere."
         there = await self._dns.addresses(gateway) if "." in gateway else None
         return (bool(here & there) if there else None), warning
+
+
+def _need_an_answer(asked: list[Asked], name: str) -> None:
+    """NotResolved."""
+    if all(one.texts is None for one in asked):
+        raise NotResolved(f"No name server could tell what is at {LABEL}.{name}")
 
 
 def _agreed(asked: list[Asked]) -> frozenset[str]:

@@ -85,6 +85,12 @@ class NameService:
         }
         return cls.from_config(config, asked, bounds, claims)
 
+    @property
+    def of_links(self) -> Claims:
+        """Of a node's service."""
+        assert self.claims is not None
+        return self.claims
+
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Needed by `link`; until cancelled."""
         async with trio.open_nursery() as nursery:
