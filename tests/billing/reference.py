@@ -100,13 +100,15 @@ class Reference:
             worth = int(total * WORTH[service]) - books.counted[site, service]
             books.counted[site, service] += worth
             books.income[service] += worth
-            if worth and live:
+            storage = service == "storage"
+            while worth and live:
                 most = max(0, self.cap - books.spent[site, month])
-                storage = service == "storage"
                 has = [min(r, most) + (s if storage else 0) for r, s in zip(room, stream, strict=True)]
                 place = next((n for n, credits in enumerate(has) if credits >= worth), None)
                 if place is None:
                     place = has.index(max(has))
+                if not has[place]:
+                    break
                 streamed = min(worth, stream[place]) if storage else 0
                 credits = min(worth - streamed, room[place], most)
                 live[place].used += streamed

@@ -109,12 +109,19 @@ def test_nothing_is_charged_that_was_not_granted(
 @given(uses=uses, standing=standings, prices=prices)
 def test_every_credit_is_somebodys(uses: list[Use], standing: Standing, prices: PriceList) -> None:
     charged = charge(uses, standing, prices)
-    for use, leaf in zip(uses, charged.leaves, strict=True):
+    assert [*dict.fromkeys(leaf[:2] for leaf in charged.leaves)] == [use[:2] for use in uses]
+    for use in uses:
+        leaves = [leaf for leaf in charged.leaves if leaf[:2] == use[:2]]
+        quantity, free, given, credits, streamed, waived = map(
+            sum, zip(*(leaf[2:8] for leaf in leaves), strict=True)
+        )
         per, price = UNITS.get(use.service, 1), prices.of(use.service)
-        worth = use.fixed + (use.carry.paid + (use.quantity - leaf.free) * price) // per
-        assert leaf.credits + leaf.streamed + leaf.waived == worth
-        assert leaf.given == (use.carry.free + leaf.free * price) // per
-        assert all(amount >= 0 for amount in leaf[2:8])
+        assert credits + streamed + waived == use.fixed + (use.carry.paid + (quantity - free) * price) // per
+        assert quantity == use.quantity
+        assert given == (use.carry.free + free * price) // per
+        assert all(amount >= 0 for leaf in leaves for amount in leaf[2:8])
+        # A statement lists a use once.
+        assert len({leaf.allocation for leaf in leaves}) == len(leaves)
         carry = charged.carries[use.site, use.service]
         assert 0 <= carry.paid < max(per, 1000)
         assert 0 <= carry.free < max(per, 1000)
@@ -126,12 +133,39 @@ def test_what_lacks_nothing_can_be_charged(standing: Standing, prices: PriceList
     for service in (*SERVED, STORAGE):
         if lacking(site, service, standing, prices) is None:
             quantity = math.ceil(UNITS[service] / prices.of(service)) if prices.of(service) else 1
-            [leaf] = charge([Use(site, service, quantity)], standing, prices).leaves
+            leaf, *_ = charge([Use(site, service, quantity)], standing, prices).leaves
             worth = quantity * prices.of(service) // UNITS[service]
             assert leaf.free or leaf.credits or leaf.streamed or not worth
         else:
             [leaf] = charge([Use(site, service, 1, 1)], standing, prices).leaves
             assert leaf.waived >= 1
+
+
+@given(uses=uses, standing=standings, prices=prices)
+def test_nothing_is_waived_while_somebody_would_pay(
+    uses: list[Use], standing: Standing, prices: PriceList
+) -> None:
+    """Or a site would stay served, and its hour's use be lost, while an owner has granted more."""
+    for use in uses:
+        charged = charge([use], standing, prices)
+        if any(leaf.waived for leaf in charged.leaves):
+            assert charged.after.room(use.site) == 0
+            assert use.service != STORAGE or not any(fund.stream for fund in charged.after.funds)
+
+
+def test_what_one_grant_cannot_pay_the_next_ones_do() -> None:
+    funds = (Fund(1, 100), Fund(2, 300), Fund(3, 200))
+    asked = PriceList({REQUESTS: 1_000_000})
+    charged = charge([Use("a" * 16, REQUESTS, 550)], Standing(funds=funds), asked)
+    assert [(leaf.allocation, leaf.quantity, leaf.credits) for leaf in charged.leaves] == [
+        (2, 300, 300), (3, 200, 200), (1, 50, 50),
+    ]  # fmt: skip
+    assert [fund.room for fund in charged.after.funds] == [50, 0, 0]
+    # One that has enough pays by itself.
+    [leaf] = charge([Use("a" * 16, REQUESTS, 150)], Standing(funds=funds), asked).leaves
+    assert (leaf.allocation, leaf.credits) == (2, 150)
+    more, *others = charge([Use("a" * 16, REQUESTS, 700)], Standing(funds=funds), asked).leaves
+    assert (more.waived, [leaf.waived for leaf in others]) == (100, [0, 0])
 
 
 def test_why_a_site_is_paused() -> None:

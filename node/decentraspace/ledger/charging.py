@@ -5,13 +5,13 @@ what was counted before: `carry` keeps what is left over, so it does not matter 
 nor when the price changed.
 
 Who bears it, in this order: the allowance of the owner's tier; for storage, the stream of an allocation; an
-allocation, as far as its cap, the site's monthly cap and the owner's exposure reach; else the operator, who has
-waived it. Nothing is charged that the owner did not grant.
+allocation, or several, as far as their caps, the site's monthly cap and the owner's exposure reach; else the
+operator, who has waived it. Nothing is charged that the owner did not grant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,8 +41,9 @@ class Use(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """One service at one site in one hour. `free`: how much of `quantity` was in the allowance; `given`: what
-    that was worth; `credits`: metered under `allocation`; `streamed`: paid by its stream; `waived`: nobody's."""
+    """One service at one site in one hour, or what one of several allocations pays of it. `free`: how much of
+    `quantity` was in the allowance; `given`: what that was worth; `credits`: metered under `allocation`;
+    `streamed`: paid by its stream; `waived`: nobody's."""
 
     site: str
     service: str
@@ -109,34 +110,71 @@ def charge(uses: Iterable[Use], standing: Standing, prices: PriceList) -> Charge
         given, free_rest = value(free, price, per, use.carry.free)
         carries[use.site, use.service] = Carry(paid_rest, free_rest, use.carry.seconds)
         worth, given = min(worth + use.fixed, CREDITS_MOST), min(given, CREDITS_MOST)
-        credits, streamed, number = 0, 0, None
+        parts = []
         if worth and funds:
             most = max(0, min(exposure, caps.get(use.site, CREDITS_MOST)))
-            place = _choose(funds, worth, most, use.service == STORAGE)
-            number, room, stream = funds[place]
-            if use.service == STORAGE:
-                streamed = min(worth, stream)
-            credits = min(worth - streamed, room, most)
-            if not credits and not streamed:
-                number = None
-            funds[place] = funds[place]._replace(room=room - credits, stream=stream - streamed)
+            parts = _bear(worth, funds, most, use.service == STORAGE)
+            credits = sum(part.credits for part in parts)
             exposure -= credits
             if use.site in caps:
                 caps[use.site] -= credits
-        waived = worth - credits - streamed
-        leaves.append(
-            Leaf(use.site, use.service, use.quantity, free, given, credits, streamed, waived, number)
-        )
+        leaves += _leaves(use, worth, free, given, parts or [_NOBODY])
     return Charged(tuple(leaves), carries, Standing(allowance, tuple(funds), exposure, caps))
 
 
+class _Part(NamedTuple):
+    """What the allocation `number` pays of a use."""
+
+    number: int | None
+    credits: int
+    streamed: int
+
+
+_NOBODY = _Part(None, 0, 0)
+
+
+def _bear(worth: int, funds: list[Fund], most: int, storage: bool) -> list[_Part]:
+    """Who pays for a use, and takes that off `funds`. `most`: that may be metered in all.
+
+    The first that has enough pays all of it, so that it is in one statement; where none has, those that have most
+    give what they have: what was granted pays before anything is waived.
+    """
+    parts = []
+    while worth:
+        place = _choose(funds, worth, most, storage)
+        number, room, stream = funds[place]
+        streamed = min(worth, stream) if storage else 0
+        credits = min(worth - streamed, room, most)
+        if not credits and not streamed:
+            break
+        funds[place] = Fund(number, room - credits, stream - streamed)
+        parts.append(_Part(number, credits, streamed))
+        worth -= credits + streamed
+        most -= credits
+    return parts
+
+
 def _choose(funds: Sequence[Fund], worth: int, most: int, storage: bool) -> int:
-    """The first that has enough, or else the one that has most. `most`: that may be metered in all."""
+    """The first that has enough, or else the one that has most."""
     has = [min(fund.room, most) + fund.stream * storage for fund in funds]
     for place, credits in enumerate(has):
         if credits >= worth:
             return place
     return max(range(len(has)), key=has.__getitem__)
+
+
+def _leaves(use: Use, worth: int, free: int, given: int, parts: Sequence[_Part]) -> Iterator[Leaf]:
+    """One for each that pays. The first has what was free and what is waived; of the quantity, the others have as
+    much as they pay for, rounded down."""
+    waived = worth - sum(part.credits + part.streamed for part in parts)
+    others = [(use.quantity - free) * (part.credits + part.streamed) // worth for part in parts[1:]]
+    first, *more = parts
+    yield Leaf(
+        use.site, use.service, use.quantity - sum(others), free, given,
+        first.credits, first.streamed, waived, first.number,
+    )  # fmt: skip
+    for quantity, part in zip(others, more, strict=True):
+        yield Leaf(use.site, use.service, quantity, 0, 0, part.credits, part.streamed, 0, part.number)
 
 
 # -- what is paused

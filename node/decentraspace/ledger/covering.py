@@ -39,13 +39,14 @@ def cover(uses: Iterable[Use], standing: Standing, prices: PriceList) -> Cover:
     *before, use = uses
     left = charge(before, standing, prices).after
     made = charge([use], left, prices)
-    [leaf] = made.leaves
-    missing, after = leaf.waived, made.after
-    if not missing and use.quantity > leaf.free and lacking(use.site, use.service, left, prices):
+    missing, after = sum(leaf.waived for leaf in made.leaves), made.after
+    paid = sum(leaf.credits + leaf.streamed for leaf in made.leaves)
+    free = sum(leaf.free for leaf in made.leaves)
+    if not missing and use.quantity > free and lacking(use.site, use.service, left, prices):
         # What is worth less than a credit is rounded away, and for ever, where one owner does it again and again.
         missing, after = 1, left
     why = lacking(use.site, use.service, after, prices) or CREDIT
-    return Cover(leaf.credits + leaf.streamed + missing, missing, why if missing else "")
+    return Cover(paid + missing, missing, why if missing else "")
 
 
 def refusal(detail: str, reason: str, missing: int, service: str, api: str) -> PaymentRequired:
