@@ -92,8 +92,11 @@ class Stage:
     def fund(self, owners: Sequence[str]) -> None:
         self.ask_all([("anvil_setBalance", (owner, hex(10**24))) for owner in owners])
 
-    def send(self, calls: Sequence[Call], *, shaken: bool = False, to: Any = None) -> list[int]:
-        """All in final blocks when it returns; the times of those. `shaken`: reorganisations take them back first."""
+    def send(
+        self, calls: Sequence[Call], *, shaken: bool = False, to: Any = None, gas: int = 1_000_000
+    ) -> list[int]:
+        """All in final blocks when it returns; the times of those. `shaken`: reorganisations take them back first.
+        `gas`: that each may use."""
         if not calls:
             return []
         contract = to or self.world.vault
@@ -106,7 +109,7 @@ class Stage:
                     "from": sender,
                     "to": contract.address,
                     "data": contract.encode_abi(function, args=arguments),
-                    "gas": hex(20_000_000 if len(calls) < 20 else 1_000_000),
+                    "gas": hex(gas),
                     "nonce": hex(self._nonces[sender]),
                     "maxFeePerGas": hex(2 * DEAR),
                     "maxPriorityFeePerGas": hex(10**9),
@@ -133,8 +136,8 @@ class Stage:
             self.mine()
         self.mine(3)
         receipts = self.ask_all([("eth_getTransactionReceipt", (digest,)) for digest in hashes])
-        for receipt, one in zip(receipts, calls, strict=True):
-            assert receipt["status"] == "0x1", one
+        for receipt, (sender, function, arguments) in zip(receipts, calls, strict=True):
+            assert receipt["status"] == "0x1", (sender, function, str(arguments)[:200], receipt["gasUsed"])
         blocks = sorted({receipt["blockNumber"] for receipt in receipts})
         found = self.ask_all([("eth_getBlockByNumber", (number, False)) for number in blocks])
         times = {block["number"]: int(block["timestamp"], 16) for block in found}
@@ -207,9 +210,9 @@ class Process:
         self._listener.bind(self._path)
         self._listener.listen(1)
         self._listener.settimeout(60)
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         asked = {"socket": self._path, "config": str(self.folder / "config.toml"),
                  "data": str(self.folder / "data")}  # fmt: skip
         self.pid = self._nursery.fork(asked)
@@ -224,7 +227,8 @@ class Process:
             if select.select([self._link], [], [], delay)[0]:
                 return self._answer()
             self.kill()
-            self._start()
+            self.kills += 1
+            self.start()
         self._link.sendall(json.dumps(command).encode() + b"\n")
         return self._answer()
 
@@ -245,7 +249,6 @@ class Process:
         if self.pid:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.kill(self.pid, signal.SIGKILL)
-            self.kills += 1
             self._gone()
             self.pid = 0
 
