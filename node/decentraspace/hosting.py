@@ -166,8 +166,6 @@ class Hosting:
                 await trio.to_thread.run_sync(self.admission.check_limits, owner, manifest)
                 head = await self._take(record, verified.cid, manifest, owner)
             else:
-                if self.shares.unpaid(manifest.site_id):
-                    await trio.to_thread.run_sync(self.admission.check_limits, owner, manifest)
                 # It may have come by gossip, its content not yet: nothing is said before that is here.
                 await self.holdings.hold(manifest.root, verified.cid, owner, manifest.size)
             await self.holdings.show(head)
@@ -253,6 +251,26 @@ class Hosting:
     async def add_link(self, record: bytes) -> AddResult:
         """Take a wallet's link of a name, verified before."""
         return await self._add_and_publish(record)
+
+    async def _add_and_publish(self, record: bytes) -> AddResult:
+        """Sponsor a record made or taken here: durable in the store first, then gossiped."""
+        now = int(time.time())
+        envelope = sponsor(record, self.key, now)
+        result = await trio.to_thread.run_sync(lambda: self.records.add(envelope, now=now, local=True))
+        try:
+            self._outbox_send.send_nowait(envelope)
+        except trio.WouldBlock:
+            log.warning("gossip_backlog", note="peers will get the record by set exchange")
+        return result
+
+    def _room(self) -> bool:
+        """Whether sites that other nodes took may still be copied: the rest is for this node's own users."""
+        stats = self.blocks.stats()
+        return stats.bytes * 100 < stats.quota * self.config.hosting.replica_percent
+
+    async def _gossip(self) -> None:
+        async for envelope in self._outbox:
+            await self._publish(envelope)
 
     async def _add_and_publish(self, record: bytes) -> AddResult:
         """Sponsor a record made or taken here: durable in the store first, then gossiped."""
