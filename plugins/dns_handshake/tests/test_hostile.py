@@ -31,6 +31,7 @@ from decentraspace_dns_handshake.settings import read
 HERE = "127.0.0.1"
 HOST = "_dnslink.site.liar"
 WITHIN = 0.5  # seconds for one that is silent
+PATIENT = 20.0  # seconds for one that will answer
 QUESTIONS = 40  # that one look-up may cause, at most
 
 # -- name servers
@@ -172,7 +173,7 @@ async def test_addresses_that_are_not_of_the_internet() -> None:
     with Liar(lambda question: [reply(question).to_wire()]).serving() as liar:
         for address in private:
             with pytest.raises(Unavailable) as refused:
-                await asker(liar, state(Server("", (address,))), private=False)()
+                await asker(liar, state(Server("", (address,))), private=False, timeout=PATIENT)()
             assert "private" in refused.value.detail
         assert liar.asked == 0
 
@@ -187,7 +188,7 @@ async def test_addresses_that_are_not_of_the_internet() -> None:
 
     with Liar(by_name).serving() as liar:
         with pytest.raises(Unavailable) as refused:
-            await asker(liar, state(Server("ns.hoster.example.", ())), private=False)()
+            await asker(liar, state(Server("ns.hoster.example.", ())), private=False, timeout=PATIENT)()
         assert "private" in refused.value.detail
 
 
@@ -206,7 +207,7 @@ async def test_addresses_for_names_elsewhere_are_not_taken() -> None:
         return [reply(question).to_wire()]
 
     with Liar(say).serving() as liar, pytest.raises(Unavailable):
-        await asker(liar)()
+        await asker(liar, timeout=PATIENT)()
     assert "ns.bank." in asked
     # The chain's as well: an address there for a name of another's does not count.
     elsewhere = state(Server("ns.bank.", (HERE,)))
@@ -221,7 +222,7 @@ async def test_the_next_server_is_asked() -> None:
     with Liar(
         lambda question: [reply(question, f'{HOST}. TXT "dnslink=/ipfs/x"').to_wire()]
     ).serving() as liar:
-        found = await asker(liar, state(Server("", ("127.0.0.66",)), Server("", (HERE,))))()
+        found = await asker(liar, state(Server("", ("127.0.0.66",)), Server("", (HERE,))), timeout=5.0)()
     assert found.values == ("dnslink=/ipfs/x",)
 
 
