@@ -272,33 +272,6 @@ class Hosting:
         async for envelope in self._outbox:
             await self._publish(envelope)
 
-    async def _add_and_publish(self, record: bytes) -> AddResult:
-        """Sponsor a record made or taken here: durable in the store first, then gossiped."""
-        now = int(time.time())
-        envelope = sponsor(record, self.key, now)
-        result = await trio.to_thread.run_sync(lambda: self.records.add(envelope, now=now, local=True))
-        try:
-            self._outbox_send.send_nowait(envelope)
-        except trio.WouldBlock:
-            log.warning("gossip_backlog", note="peers will get the record by set exchange")
-        return result
-
-    def _room(self) -> bool:
-        """Whether sites that other nodes took may still be copied: the rest is for this node's own users."""
-        stats = self.blocks.stats()
-        return stats.bytes * 100 < stats.quota * self.config.hosting.replica_percent
-
-    async def _gossip(self) -> None:
-        async for envelope in self._outbox:
-            await self._publish(envelope)
-
-    async def let_go(self, site_id: str, still: Callable[[str], bool]) -> None:
-        """Keep no version of a site any more, if that is `still` so; its hosts stay as they are."""
-        for channel in await trio.to_thread.run_sync(self.records.channels, site_id):
-            head = await trio.to_thread.run_sync(self.records.head, site_id, channel)
-            if head is not None:
-                await self.holdings.let_go(head, partial(still, site_id))
-
     # -- what the chain says
 
     async def follow_chain(self, facts: Sequence[Fact], source: str, next_block: int) -> None:
