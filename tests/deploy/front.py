@@ -114,9 +114,9 @@ class Authority:
     root: str
     log: Path
 
-    def ordered(self, name: str) -> int:
-        """How often somebody wanted a certificate for `name`."""
-        return self.log.read_text().count(f'"{name}"') + self.log.read_text().count(f"[{name}]")
+    def orders(self, name: str) -> int:
+        """How often it was asked to look whether `name` is under control."""
+        return self.log.read_text().count(f'Value:"{name}"')
 
 
 @contextmanager

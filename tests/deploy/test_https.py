@@ -40,8 +40,8 @@ class Stage:
     host: str
     root: str
 
-    def run(self, *arguments: object) -> Any:
-        done = command(self.folder / "home", *arguments, "--json")
+    def run(self, *arguments: object, stdin: str = "") -> Any:
+        done = command(self.folder / "home", *arguments, "--json", stdin=stdin)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
@@ -56,13 +56,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     key, ports = secrets.token_hex(32), Ports(free_port(), free_port())
     with ExitStack() as stack:
         found = stack.enter_context(zones(folder / "zones"))
-        for name in (DOMAIN, API, "linked.plain.example", "unlinked.plain.example"):
+        for name in (DOMAIN, f"*.{DOMAIN}", API, "unlinked.plain.example"):
             found.set(name, "A", "127.0.0.1")
         authority = stack.enter_context(pebble(folder / "pebble", found.server, ports))
         file = folder / "node.toml"
         file.write_text(
             f'[plugin.dns_registrar]\nresolvers = ["{found.server}"]\ntrust_anchors = []\n'
-            'addresses = ["127.0.0.1"]\n'
+            'update_networks = ["127.0.0.0/8"]\n'
         )
         node = stack.enter_context(
             RunningNode(
@@ -72,6 +72,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 GATEWAY_DOMAIN=DOMAIN,
                 GATEWAY_PUBLIC_URL=f"https://{DOMAIN}",
                 NAMES_NAMESERVERS=found.server,
+                LIMITS_FREE_NAMES="5",
             )
         )
         home, site = folder / "home", folder / "site"
@@ -198,3 +199,50 @@ def test_hsts_is_for_who_wants_it(stage: Stage, wildcard: dict[str, str], tmp_pa
             .headers["strict-transport-security"]
             .startswith("max-age=31536000")
         )
+
+
+def test_a_linked_name_gets_a_certificate_and_no_other_does(stage: Stage, served: Caddy) -> None:
+    """And only once its owner has the record that proves it, which the node enters with the owner's key."""
+    name = "linked.plain.example"
+    for refused in (name, "unlinked.plain.example"):
+        with pytest.raises(Refused):
+            served.get(refused)
+    assert stage.run("domains", "link", name, "shop")["state"] == "waiting"
+    with pytest.raises(Refused):  # nobody has proven anything yet
+        served.get(name)
+    stage.run("domains", "set-records", name, "shop", stdin=json.dumps(stage.zones.credentials))
+
+    def linked() -> dict[str, Any] | None:
+        found: dict[str, Any] = stage.run("domains", "status", name)
+        return found if found["state"] == "linked" else None
+
+    found = poll(linked, "the name's proof is found")
+    assert found is not None
+    assert found["points"] is True
+    assert [one["state"] for one in found["seen"]] == ["yes"]
+    answer = patiently(served, name)
+    assert (answer.status, answer.body.decode()) == (200, PAGE)
+    assert served.names(name) == {name}
+    # A site's own host may have one; what looks like one, and names of others, may not.
+    assert patiently(served, stage.host).body.decode() == PAGE
+    for refused in (
+        "unlinked.plain.example",
+        f"nobody--abcdefghijklmnop.{DOMAIN}",
+        "evil.example",
+        "localhost",
+    ):
+        with pytest.raises(Refused):
+            served.get(refused)
+        assert stage.authority.orders(refused) == 0
+    assert stage.authority.orders(name) > 0
+
+
+def test_an_unlinked_name_gets_no_new_certificate(stage: Stage, served: Caddy) -> None:
+    name = "left.plain.example"
+    stage.run("domains", "link", name, "shop")
+    stage.run("domains", "set-records", name, "shop", stdin=json.dumps(stage.zones.credentials))
+    poll(lambda: stage.run("domains", "status", name)["state"] == "linked", "the name's proof is found")
+    stage.run("domains", "unlink", name)  # its records stay behind
+    with pytest.raises(Refused):
+        served.get(name)
+    assert stage.authority.orders(name) == 0
