@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DEFAULT_NODE = "http://127.0.0.1:8090"
+_PAGES_MOST = 10_000
 
 
 class ApiProblem(DecentraSpaceError):
@@ -193,6 +194,17 @@ class Api:
 
     def get(self, path: str, **query: Any) -> Any:
         return self._call("GET", path, query=query)
+
+    def pages(self, path: str, **query: Any) -> Iterator[Any]:
+        """Of a list, one after the other; `limit` of each, 1000 where it is not given."""
+        cursor: dict[str, str] = {}
+        for _ in range(_PAGES_MOST):
+            page = self.get(path, **{"limit": 1000, **query, **cursor})
+            yield page
+            if not page["next"]:
+                return
+            cursor = {"cursor": page["next"]}
+        raise Unavailable(f"{self.node} gives a list without end")
 
     def post(self, path: str, value: Any) -> Any:
         return self._call("POST", path, value=value)

@@ -234,14 +234,7 @@ def copies_are_due(head: dict[str, Any], copies: int | None, *, asked: bool) -> 
 
 def all_sites(api: Api) -> list[dict[str, Any]]:
     """Newest version of every site and channel of the wallet that is logged in, as the node knows them."""
-    found: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        page = api.get("/hosting/status/", cursor=cursor)
-        found += page["sites"]
-        cursor = page["next"]
-        if not cursor:
-            return found
+    return [site for page in api.pages("/hosting/status/") for site in page["sites"]]
 
 
 def same(head: dict[str, Any], root: bytes) -> bool:

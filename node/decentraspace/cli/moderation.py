@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -147,7 +146,7 @@ def _list(node: str | None, as_json: bool) -> None:
     saved = client.load()
     found: list[dict[str, Any]] = []
     with client.Api(node or saved.node, saved) as api:
-        for page in pages(api, "/moderation/blocks/"):
+        for page in api.pages("/moderation/blocks/"):
             found += page["blocks"]
     lists = page["lists"]
     rows = [
@@ -190,7 +189,7 @@ def log(url: str | None, known: str, peer: str, node: str | None, as_json: bool)
     if url is None and (known or peer):
         raise BadInput("--known and --peer go with --verify.")
     with client.Api(url or node or client.load().node) as api:
-        entries = [one for page in pages(api, "/moderation/log/") for one in page["entries"]]
+        entries = [one for page in api.pages("/moderation/log/") for one in page["entries"]]
     if url is not None:
         _verify(entries, known, peer, as_json)
         return
@@ -229,14 +228,3 @@ def _named(cid: str | None, site: str | None, owner: str | None) -> dict[str, st
     if len(named) != 1:
         raise BadInput("Name one of --cid, --site and --owner.")
     return named
-
-
-def pages(api: Any, path: str, **query: Any) -> Iterator[Any]:
-    """Of a list of the API, one after the other."""
-    cursor = ""
-    while True:
-        page = api.get(path, limit=1000, cursor=cursor, **query)
-        yield page
-        cursor = page["next"]
-        if not cursor:
-            return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from decentraspace.cli.moderation import node_option, pages
+from decentraspace.cli.moderation import node_option
 from decentraspace.cli.output import emit, json_option
 from decentraspace.errors import BadInput
 
@@ -49,7 +49,7 @@ def _reports(closed: bool, node: str | None, as_json: bool) -> None:
     saved = client.load()
     with client.Api(node or saved.node, saved) as api:
         query = {"closed": 1} if closed else {}
-        found = [one for page in pages(api, "/moderation/reports/", **query) for one in page["reports"]]
+        found = [one for page in api.pages("/moderation/reports/", **query) for one in page["reports"]]
     parts = []
     for one in found:
         times = f", {one['times']} times" if one["times"] > 1 else ""

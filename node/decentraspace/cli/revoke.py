@@ -107,29 +107,21 @@ def _renew(api: Api, saved: Saved, revocation: Revocation) -> list[dict[str, Any
 
 def _revoked_by(api: Api, key: str) -> list[dict[str, Any]]:
     """Standing revocations that the key has signed."""
-    found = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = api.get("/auth/revocations/", **({"cursor": cursor} if cursor else {}))
-        found += [one for one in page["revocations"] if one["signer"] == key]
-        cursor = page["next"]
-    return found
+    listed = api.pages("/auth/revocations/")
+    return [one for page in listed for one in page["revocations"] if one["signer"] == key]
 
 
 def _touched(api: Api, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Heads of the wallet's channels in whose history the key has a part, each with the newest version that
     another key signed, or None."""
+    from decentraspace.cli.deploy import all_sites
     from decentraspace.cli.sites import pages
 
     found = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = api.get("/hosting/status/", **({"cursor": cursor} if cursor else {}))
-        for head in page["sites"]:
-            versions = list(pages(api, head))
-            if any(version["key"] == key for version in versions):
-                found.append((head, next((v for v in versions if v["key"] != key), None)))
-        cursor = page["next"]
+    for head in all_sites(api):
+        versions = list(pages(api, head))
+        if any(version["key"] == key for version in versions):
+            found.append((head, next((v for v in versions if v["key"] != key), None)))
     return found
 
 

@@ -32,15 +32,10 @@ def uploads(context: click.Context, node: str | None, as_json: bool) -> None:
     from decentraspace.cli import client
 
     saved = client.load()
-    found: list[dict[str, Any]] = []
     with client.Api(node or saved.node, saved) as api:
-        cursor = ""
-        while True:
-            page = api.get("/storage/upload/", limit=1000, cursor=cursor)
-            found += page["uploads"]
-            cursor = page["next"]
-            if not cursor:
-                break
+        pages = list(api.pages("/storage/upload/"))
+    found: list[dict[str, Any]] = [one for page in pages for one in page["uploads"]]
+    page = pages[-1]
     found.sort(key=lambda one: (one["created"], one["cid"]), reverse=True)
     rows = [(one["cid"], size_of(one["bytes"]), one["created"], one["expires"] or "-") for one in found]
     listed = table(rows, ("CID", "SIZE", "UPLOADED", "ENDS")) if rows else "No uploads."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -56,15 +56,11 @@ def users(node: str | None, as_json: bool) -> None:
     from decentraspace.cli import client
 
     saved = client.load()
-    found: list[dict[str, Any]] = []
     with client.Api(node or saved.node, saved) as api:
-        page = api.get("/auth/manage/", limit=1000)
-        found += page["users"]
-        while page["next"] is not None:
-            page = api.get("/auth/manage/", limit=1000, cursor=page["next"])
-            found += page["users"]
+        pages = list(api.pages("/auth/manage/"))
+    found = [user for page in pages for user in page["users"]]
     rows = [(u["owner"], u["tier"], "suspended" if u["suspended"] else "") for u in found]
-    emit({"users": found, "policies": page["policies"]}, table(rows, ("wallet", "tier", "")), as_json)
+    emit({"users": found, "policies": pages[-1]["policies"]}, table(rows, ("wallet", "tier", "")), as_json)
 
 
 @click.command()
