@@ -56,6 +56,7 @@ from decentraspace.owning import Owning
 from decentraspace.plugins import PluginManager
 from decentraspace.records.store import RecordStore
 from decentraspace.records.verdict import NetworkRules
+from decentraspace.removing import Removing
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -133,6 +134,8 @@ class Node:
                 taken=sites.taken,
                 reflag=self.hosting.holdings.flag,
             )
+            self.hosting.shares.unpaid = self.ledger.is_removed
+            self.billing.on_terms = Removing(self.ledger, self.hosting, self.plugins).look
             self.owning = Owning(self.ledger, self.records, self.hosting, self.billing.follow)
             self.billing.on_chain = self.owning.catch_up
             self._announcer = Announcer(

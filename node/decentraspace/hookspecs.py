@@ -658,3 +658,8 @@ def credit_depleted(owner: str, needed: int, node: NodeAPI) -> None:
 @_hook(event=True)
 def service_paused(owner: str, service: str, site: str, node: NodeAPI) -> None:
     """A service of `owner` was paused for want of credit. `site`: site id, or "" for all."""
+
+
+@_hook(event=True)
+def site_removal(owner: str, site: str, seconds: int, node: NodeAPI) -> None:
+    """Nobody pays for storing `site` (id), and its data here goes in `seconds`, unless somebody does; 0: it is gone."""

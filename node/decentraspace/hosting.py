@@ -166,6 +166,8 @@ class Hosting:
                 await trio.to_thread.run_sync(self.admission.check_limits, owner, manifest)
                 head = await self._take(record, verified.cid, manifest, owner)
             else:
+                if self.shares.unpaid(manifest.site_id):
+                    await trio.to_thread.run_sync(self.admission.check_limits, owner, manifest)
                 # It may have come by gossip, its content not yet: nothing is said before that is here.
                 await self.holdings.hold(manifest.root, verified.cid, owner, manifest.size)
             await self.holdings.show(head)
@@ -271,6 +273,13 @@ class Hosting:
     async def _gossip(self) -> None:
         async for envelope in self._outbox:
             await self._publish(envelope)
+
+    async def let_go(self, site_id: str, still: Callable[[str], bool]) -> None:
+        """Keep no version of a site any more, if that is `still` so; its hosts stay as they are."""
+        for channel in await trio.to_thread.run_sync(self.records.channels, site_id):
+            head = await trio.to_thread.run_sync(self.records.head, site_id, channel)
+            if head is not None:
+                await self.holdings.let_go(head, partial(still, site_id))
 
     # -- what the chain says
 

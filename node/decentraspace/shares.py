@@ -39,6 +39,9 @@ class Shares:
         self.connected, self.refuted, self.refused, self._clock = connected, refuted, refused, clock
         self.room = room
         self.leaving = False
+        self.unpaid: Callable[[str], bool] = lambda site: (
+            False
+        )  # for so long that it is not kept; must not block
         self._short: dict[bytes, float] = {}  # manifest -> since when too few hold it
         self._spare: dict[bytes, float] = {}  # manifest -> since when enough others hold it
 
@@ -92,6 +95,8 @@ class Shares:
         """Whether this node should have a copy of that version now. Blocking."""
         hosting = self.config.hosting
         if not self.willing or head.size > hosting.max_site_bytes or self.refused(head) is not None:
+            return False
+        if self.unpaid(head.site_id):
             return False
         live = self.live() if live is None else live
         if self._share(head, live) and self.room():

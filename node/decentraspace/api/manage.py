@@ -145,7 +145,9 @@ class PauseAnswer:
 @dataclass(frozen=True)
 class ExpiryAnswer:
     site: str = attr("The site's id.")
-    state: str = attr("active, warned (it ends soon), paused, or ending (kept until `removable`).")
+    state: str = attr(
+        "active, warned (it ends soon), paused, ending (kept until `removable`), or removed here."
+    )
     expires: datetime | None = attr("When it ends; null: it does not.")
     removable: datetime | None = attr(
         "From when its data may be deleted here; null: nothing speaks for that."

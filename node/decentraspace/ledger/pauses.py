@@ -45,7 +45,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class SiteState:
-    """`state`: active, warned (it ends soon), paused, or ending (data is kept until `removable`).
+    """`state`: active, warned (it ends soon), paused, ending (data is kept until `removable`), or removed.
 
     `expires`: when a site of the free tier ends, None where it does not; `removable`: from when on its data may be
     deleted, None while nothing speaks for that; `warned`: the warning given last, in seconds before the end, or 0."""
@@ -182,8 +182,9 @@ def state_of(db: sqlite3.Connection, site: str, tier: str, lifetime: int, grace:
     unpaid = [p.since for p in pauses if p.service == STORAGE and p.reason in COUNTED]
     unpaid += [p.since for p in pauses if p.reason == EXPIRED]
     removable = min(unpaid) + grace if unpaid else None
+    gone = db.execute("SELECT 1 FROM removals WHERE site = ? AND removed > 0", (site,)).fetchone()
     if removable is not None:
-        state = "ending"
+        state = "removed" if gone else "ending"
     elif any(p.service in (EGRESS, REQUESTS) for p in pauses):
         state = "paused"
     else:

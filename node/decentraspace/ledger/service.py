@@ -74,6 +74,7 @@ class Billing:
         self._held_due = self._terms_due = 0.0
         self._wake, self._settling = trio.Event(), trio.Lock()
         self.on_chain: Callable[[], Awaitable[None]] | None = None  # something may have become final
+        self.on_terms: Callable[[], Awaitable[None]] | None = None  # sites were looked at: some may be over
 
     @property
     def prices(self) -> dict[str, int]:
@@ -153,6 +154,8 @@ class Billing:
             taken = await trio.to_thread.run_sync(self._taken_here)
             await trio.to_thread.run_sync(self.ledger.look_at_terms, taken, int(time.time()))
             self._terms_due = now + min(_TERMS_EVERY, 360 * self.config.billing.tick)
+            if self.on_terms is not None:
+                await self._carrying_on(self.on_terms)
         await self._tell()
 
     def _paid_for(self) -> dict[str, Held]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -16,7 +17,18 @@ import structlog
 from decentraspace.config import Config
 from decentraspace.database import open_database, reading, transaction
 from decentraspace.errors import Conflict
-from decentraspace.ledger import cards, clock, facts, journal, meters, mirror, pauses, rollup, settlement
+from decentraspace.ledger import (
+    cards,
+    clock,
+    facts,
+    journal,
+    meters,
+    mirror,
+    pauses,
+    removals,
+    rollup,
+    settlement,
+)
 from decentraspace.ledger.charging import CREDIT, paused_services
 from decentraspace.ledger.clock import Moment
 from decentraspace.ledger.inspect import inspect
@@ -64,6 +76,7 @@ class Ledger(Owners):
         self._all_dirty = True
         self._outbox = Outbox()
         self._unserved = pauses.unserved(db)
+        self._removed = removals.removed(db)
         self.path = path
         self.sound = True
         self.distrust(self._quick_check())
@@ -221,7 +234,7 @@ class Ledger(Owners):
 
     def _look_at(self, owner: bytes, at: int, terms: Terms) -> None:
         with self._lock, reading():
-            wanted, missing = _standing_of(self._db, owner, at, terms)
+            wanted, missing = _standing_of(self._db, owner, at, terms, self._removed)
             if not pauses.differ(self._db, owner, wanted):
                 return  # as almost always: nothing is written
         with self._write() as db:
@@ -253,7 +266,12 @@ class Ledger(Owners):
         if not self.billing:
             return
         lifetime = self.config.billing.free_lifetime
-        for site, (owner, deployed) in taken.items():
+        with self._lock, reading():
+            listed = json.dumps(sorted(self._removed - taken.keys()))
+            rows = self._db.execute(
+                "SELECT site, owner FROM terms WHERE site IN (SELECT value FROM json_each(?))", (listed,)
+            ).fetchall()
+        for site, (owner, deployed) in {**taken, **{site: (owner, 0) for site, owner in rows}}.items():
             tier = self.tier(owner)
             with self._write() as db:
                 pauses.seen(db, site, owner, min(deployed, at))
@@ -262,6 +280,19 @@ class Ledger(Owners):
                 with self._lock:
                     self._outbox.warnings.append((owner, site, warning))
             self.announce(changes)
+
+    def look_at_removals(self, at: int) -> removals.Removals:
+        """Whose data goes soon, is gone, and is wanted again. Nothing goes while nothing is charged."""
+        if not self.billing:
+            return removals.Removals()
+        with self._write() as db:
+            found = removals.look(db, facts.clock(db).seconds, at, self.config.billing.grace)
+            self._removed = removals.removed(db)
+        return found
+
+    def is_removed(self, site: str) -> bool:
+        """Whether nobody has paid for a site's data for so long that it is not kept. Does not block."""
+        return site in self._removed
 
     # -- the chain
 
@@ -329,7 +360,7 @@ class Ledger(Owners):
 
 
 def _standing_of(
-    db: sqlite3.Connection, owner: bytes, at: int, terms: Terms
+    db: sqlite3.Connection, owner: bytes, at: int, terms: Terms, removed: frozenset[str]
 ) -> tuple[dict[tuple[str, str], str], int]:
     """What is to be paused of an owner's, (site, service) -> why; and what is missing, in credits."""
     stored = {site for (site,) in db.execute("SELECT site FROM holdings WHERE owner = ?", (owner,))}
@@ -343,7 +374,8 @@ def _standing_of(
         (site, service): why
         for site in sites
         for service, why in paused_services(site, out.after, terms.asked).items()
-        if service != STORAGE or site in stored  # what is not held here costs nothing
+        # What is not held here costs nothing, but for what would be if it were paid.
+        if service != STORAGE or site in stored or site in removed
     }
     return wanted, max(1, sum(leaf.waived for leaf in out.leaves))
 

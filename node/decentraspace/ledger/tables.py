@@ -141,4 +141,10 @@ CREATE TABLE deposits (
 ) WITHOUT ROWID;
 CREATE INDEX deposits_open ON deposits (reference) WHERE status IN ('waiting', 'pending')
 """
-MIGRATIONS: tuple[Migration, ...] = (_first, _SITE_EVENTS, _PAYMENTS)
+_REMOVALS = """
+CREATE TABLE removals (
+    site TEXT PRIMARY KEY, began INTEGER NOT NULL, warned INTEGER NOT NULL DEFAULT 0,
+    removed INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID
+"""
+MIGRATIONS: tuple[Migration, ...] = (_first, _SITE_EVENTS, _PAYMENTS, _REMOVALS)
