@@ -221,10 +221,10 @@ class Router:
 
     def _named_below(self, label: str) -> str | None:
         """The name of another system that a host below the gateway's stands for: `name.eth`, or in one label, as a
-        certificate for all of them has it, `name-eth`."""
-        name = label if "." in label else formats.outlined(label)
-        ends = name.rpartition(".")
-        return name if ends[0] and ends[2] in self._domains else None
+        certificate for all of them has it, `name-eth`. Where top-level names are themselves had, as with Handshake,
+        the domain alone is one, too; no site's label looks like it."""
+        name = label if "." in label or label in self._domains else formats.outlined(label)
+        return name if name.rpartition(".")[2] in self._domains else None
 
     async def _by_link(self, name: str, leads: str | None, path: str, scope: Any) -> Target:
         """On the very host that the name is, or stands for it."""

@@ -94,6 +94,9 @@ def test_a_site_at_its_names(
     world.first.set("_dnslink.www.decentraspace", f"dnslink=/ipns/{first['ipns']['name']}")
     for host in ("welcome", f"welcome:{node.gateway}", "WELCOME.", "www.decentraspace"):
         shows(node, host, "first version")
+    # Below the gateway's own domain, for visitors who know nothing of Handshake.
+    for host in ("welcome.localhost", "www.decentraspace.localhost", "www-decentraspace.localhost"):
+        shows(node, f"{host}:{node.gateway}", "first version")
     deploy(run, tmp_path / "site", "<h1>second version")
     for host in ("welcome", "www.decentraspace"):
         shows(node, host, "second version")
