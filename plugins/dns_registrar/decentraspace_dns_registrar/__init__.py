@@ -50,11 +50,11 @@ async def name_update(
     name: str, records: list[dict[str, str]], credentials: dict[str, str], node: NodeAPI
 ) -> dict[str, Any] | None:
     from decentraspace.errors import in_words
-    from decentraspace_dns_registrar import domains, updating
+    from decentraspace_dns_registrar import domains, registrars, updating
 
     try:
         detail = await updating.update(domains.checked(name), records, credentials, _settings(node))
-    except updating.Refused as error:
+    except (updating.Refused, registrars.Refused) as error:
         return {"status": "refused", "detail": in_words(error)}
     return {"status": "done", "detail": detail}
 

@@ -112,12 +112,47 @@ class Gandi:
 
     async def enter(self, name: str, entries: Sequence[Entry]) -> None:
         for host, kind, values in entries:
-            path = f"/v5/livedns/domains/{quote(name)}/records/{quote(host, safe='@*')}/{kind}"
             try:
-                await self._once("PUT", path, {"rrset_values": list(values), "rrset_ttl": _TTL}, {})
+                await self.put(name, host, kind, values)
             except Refused as error:
                 if error.members.get("http") == 404:
                     raise Unavailable(f"{self._host} has not made the zone of {name} yet") from None
+                raise
+
+    async def zone_of(self, name: str) -> str:
+        """The zone in the account that `name` is in. Refused."""
+        labels = name.split(".")
+        for i in range(len(labels) - 1):
+            zone = ".".join(labels[i:])
+            try:
+                await self._read(f"/v5/livedns/domains/{quote(zone)}", {})
+            except Refused as error:
+                if error.members.get("http") not in (403, 404):
+                    raise
+            else:
+                return zone
+        raise Refused(f"{self._host} does not let this token change {name}", http=403)
+
+    async def records(self, zone: str, host: str) -> dict[str, list[str]]:
+        """Values by kind."""
+        found = await self._read(_path(zone, host), {})
+        if not isinstance(found, list):
+            raise Unavailable(f"{self._host} answers in a form that is not published")
+        return {
+            str(one.get("rrset_type")): [str(value) for value in one.get("rrset_values") or ()]
+            for one in found
+            if isinstance(one, dict)
+        }
+
+    async def put(self, zone: str, host: str, kind: str, values: Sequence[str]) -> None:
+        body = {"rrset_values": list(values), "rrset_ttl": _TTL}
+        await self._once("PUT", f"{_path(zone, host)}/{kind}", body, {})
+
+    async def remove(self, zone: str, host: str, kind: str) -> None:
+        try:
+            await self._once("DELETE", f"{_path(zone, host)}/{kind}", None, {})
+        except Refused as error:
+            if error.members.get("http") != 404:
                 raise
 
     async def _order(self, path: str, body: dict[str, Any], rehearse: bool, hidden: Any = ()) -> None:
@@ -169,11 +204,13 @@ class Gandi:
                 raise Unavailable(f"{self._host} answers with no JSON")
             return answer
         words = self._words(answer)
-        if status == 401:
+        if status == 401 and self._token.own:
             raise Unavailable(
                 f"{self._host} does not take this node's token",
                 hint="The operator has to look at plugin.dns_registrar.key_file.",
             )
+        if status == 401:
+            words = "The token is not taken"
         raise Refused(words or f"{self._host} answers with HTTP {status}", http=status)
 
     def _words(self, answer: Any) -> str:
@@ -204,7 +241,8 @@ class Gandi:
         headers = {"Authorization": self._token.authorization, "Accept-Encoding": "identity"}
         if rehearse:
             headers["Dry-Run"] = "1"
-        params = {**query, "sharing_id": self._settings.sharing_id} if self._settings.sharing_id else query
+        paying = self._settings.sharing_id if self._token.own else ""
+        params = {**query, "sharing_id": paying} if paying else query
         data = bytearray()
         async with self._client.stream(method, path, json=body, params=params, headers=headers) as response:
             # `raw`: never unpack what was not asked for; a small answer could become a large one.
@@ -213,6 +251,10 @@ class Gandi:
                 if len(data) > _ANSWER_MOST:
                     raise httpx.StreamError("too long")
         return response.status_code, bytes(data)
+
+
+def _path(zone: str, host: str) -> str:
+    return f"/v5/livedns/domains/{quote(zone)}/records/{quote(host, safe='@*')}"
 
 
 def _price(price: Any, years: int) -> int | None:

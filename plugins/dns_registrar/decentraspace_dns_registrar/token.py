@@ -1,4 +1,4 @@
-"""The access token: read from a file of its owner alone, and never shown."""
+"""Access tokens: the operator's is read from a file of its owner alone; none is ever shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FILE_MOST = 4096
 
 
 class Token:
-    """What it is shows nowhere: not in its repr, nor in errors."""
+    """What it is shows nowhere: not in its repr, nor in errors. `own`: the operator's."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "own")
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, own: bool) -> None:
+        self._text, self.own = text, own
 
     def __repr__(self) -> str:
         return "Token(…)"
@@ -55,7 +55,16 @@ def read(path: str) -> Token:
         raw = os.read(descriptor, _FILE_MOST)
     finally:
         os.close(descriptor)
-    text = raw.decode("ascii", "replace").partition("\n")[0].strip()
-    if not _TOKEN.fullmatch(text):
-        raise ConfigError("plugin.dns_registrar.key_file holds no token", hint="It stands in the first line.")
-    return Token(text)
+    try:
+        return checked(raw.decode("ascii", "replace").partition("\n")[0], own=True)
+    except ValueError:
+        raise ConfigError(
+            "plugin.dns_registrar.key_file holds no token", hint="It stands in the first line."
+        ) from None
+
+
+def checked(text: str, *, own: bool = False) -> Token:
+    """ValueError, which does not say what was given."""
+    if not _TOKEN.fullmatch(text.strip()):
+        raise ValueError("no token")
+    return Token(text.strip(), own)

@@ -38,6 +38,7 @@ _RECORDS_MOST = 20
 _KINDS = ("A", "AAAA", "CNAME", "TXT")
 _ELSEWHERE = ("ALIAS", "ANAME")
 _ALGORITHMS = ("hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
+_TOKEN = "gandi_token"
 _FIELDS = ("server", "zone", "key_name", "key_secret", "key_algorithm")
 _TEXT_MOST = 1000
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
@@ -55,10 +56,20 @@ async def update(
     TXT records are added. Of the ways to lead visitors here (see `choose`) one takes the place of the host's addresses
     and alias.
     """
-    unknown = set(credentials) - set(_FIELDS)
+    unknown = set(credentials) - {*_FIELDS, _TOKEN}
     if unknown:
-        raise BadInput(f"Credentials have no {min(unknown)[:40]!r}", hint=f"There are {', '.join(_FIELDS)}.")
+        raise BadInput(
+            f"Credentials have no {min(unknown)[:40]!r}",
+            hint=f"There are {', '.join(_FIELDS)}; or {_TOKEN} alone.",
+        )
     wanted = _read(name, records)
+    if _TOKEN in credentials:
+        if len(credentials) > 1:
+            raise BadInput(f"{_TOKEN} stands alone in credentials")
+        from decentraspace_dns_registrar import livedns
+
+        aliases = [(one["host"], one["value"]) for one in records if one["type"].upper() in _ELSEWHERE]
+        return await livedns.enter(name, wanted, _below(name, aliases), credentials[_TOKEN], settings)
     ring = _ring(credentials)
     where = await _server(credentials, settings)
 
@@ -97,10 +108,7 @@ def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[Record]:
             raise Refused(
                 f"{record['type'][:20]} is no record that can be entered this way; {', '.join(_KINDS)} are"
             )
-        if host != name and not host.endswith("." + name):
-            raise BadInput(f"{host[:100]} is not below {name}")
-        if not _HOST.fullmatch(host) or len(host) > 253:
-            raise BadInput(f"{host[:100]!r} is no name of a host")
+        _check_host(name, host)
         if len(value) > _TEXT_MOST or not value.isprintable():
             raise BadInput("The value of a record is too long, or cannot be printed")
         if kind == "TXT":
@@ -116,6 +124,23 @@ def _read(name: str, records: Sequence[Mapping[str, str]]) -> list[Record]:
         except dns.exception.DNSException as error:
             raise BadInput(f"{value[:100]!r} is no value of a {kind} record") from error
         found.append(Record(dns.name.from_text(host), data))
+    return found
+
+
+def _check_host(name: str, host: str) -> None:
+    if host != name and not host.endswith("." + name):
+        raise BadInput(f"{host[:100]} is not below {name}")
+    if not _HOST.fullmatch(host) or len(host) > 253:
+        raise BadInput(f"{host[:100]!r} is no name of a host")
+
+
+def _below(name: str, aliases: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """ALIAS records, in one spelling."""
+    found = [(host.lower().removesuffix("."), target.lower().removesuffix(".")) for host, target in aliases]
+    for host, target in found:
+        _check_host(name, host)
+        if not _HOST.fullmatch(target):
+            raise BadInput(f"{target[:100]!r} is no name of a host")
     return found
 
 

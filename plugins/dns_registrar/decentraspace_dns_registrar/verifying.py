@@ -48,13 +48,9 @@ class Verifier:
         with trio.move_on_after(self._settings.timeout):
             try:
                 seen.proof = await looking.proof(name)
-            except Silent as error:
-                seen.trouble = str(error)
-        with trio.move_on_after(self._settings.timeout):
-            try:
                 seen.way = await looking.way(name, gateways, self._settings.addresses)
             except Silent as error:
-                seen.trouble = seen.trouble if seen.proof is None else str(error)
+                seen.trouble = str(error)
 
 
 def _judged(name: str, owner: str, seen: Sequence[_Seen]) -> dict[str, Any]:

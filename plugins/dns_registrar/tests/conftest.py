@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins.dns_registrar.tests.gandi import Gandi
 from plugins.dns_registrar.tests.zones import Zones, zones
 
 from decentraspace.plugins import PluginManager
@@ -46,6 +47,13 @@ class Node:
             "name_update", name=name, records=rows, credentials=credentials
         )
         return found
+
+
+@pytest.fixture
+def gandi() -> Iterator[Gandi]:
+    server = Gandi()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -93,8 +93,18 @@ class Gandi:
                 return self._domain(name)
             case ("POST", "v5", "domain", "domains", name, "renew"):
                 return self._renew(name, body, rehearsal)
+            case ("GET", "v5", "livedns", "domains", name):
+                if name not in self.domains:
+                    return fault(404, "Domain not found", "Not Found", "HTTPNotFound")
+                return Answer(200, json.dumps({"fqdn": name, "automatic_snapshots": True}).encode())
+            case ("GET", "v5", "livedns", "domains", name, "records", host):
+                return self._records(name, host)
             case ("PUT", "v5", "livedns", "domains", name, "records", host, kind):
                 return self._enter(name, host, kind, body)
+            case ("DELETE", "v5", "livedns", "domains", name, "records", host, kind):
+                if self.records.pop((name, host, kind), None) is None:
+                    return fault(404, "Can't find the DNS record", "Not Found", "HTTPNotFound")
+                return Answer(204, b"", headers=())
         return fault(404, "The resource could not be found.", "Not Found", "HTTPNotFound")
 
     def _check(self, query: dict[str, list[str]]) -> Answer:
@@ -180,6 +190,20 @@ class Gandi:
         self.records[name, host, kind] = body["rrset_values"]
         return Answer(201, b'{"message": "DNS Record Created"}')
 
+    def _records(self, name: str, host: str) -> Answer:
+        found = [
+            {
+                "rrset_name": host,
+                "rrset_type": kind,
+                "rrset_ttl": 300,
+                "rrset_values": values,
+                "rrset_href": f"https://api.gandi.net/v5/livedns/domains/{name}/records/{host}/{kind}",
+            }
+            for (zone, at, kind), values in self.records.items()
+            if (zone, at) == (name, host)
+        ]
+        return Answer(200, json.dumps(found).encode())
+
     def _do(self, work: Callable[[], None]) -> None:
         if self.slow:
             self._waiting.append(work)
@@ -216,6 +240,6 @@ class Gandi:
                     self.end_headers()
                     self.wfile.write(answer.body)
 
-            do_GET = do_POST = do_PUT = _serve
+            do_GET = do_POST = do_PUT = do_DELETE = _serve
 
         return Handler

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,6 @@ CONTACT = {
 }
 PERSONAL = [value for value in CONTACT.values() if value not in ("FR", "individual")]
 NAME = "new-name.example"
-
-
-@pytest.fixture
-def gandi() -> Iterator[Gandi]:
-    server = Gandi()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -172,11 +172,11 @@ async def test_most_decide(dns: Zones, managed: Managed) -> None:
         found = await node.verify(name)
         assert (found["state"], "1 of 2" in found["detail"]) == ("missing", True)
         assert (await node.verify(name, STRANGER))["state"] == "missing"
-        node = await managed(resolvers=[dns.server, dns.server, mute.server], trust_anchors=[], timeout=0.5)
+        node = await managed(resolvers=[dns.server, dns.server, mute.server], trust_anchors=[], timeout=3)
         found = await node.verify(name)
         assert found["state"] == "held"
         assert found["seen"][2]["state"] == "silent"
-        assert "0.5 s" in found["seen"][2]["detail"]
+        assert "3 s" in found["seen"][2]["detail"]
         node = await managed(resolvers=[dns.server, mute.server, gone], trust_anchors=[], timeout=0.5)
         with pytest.raises(Unavailable, match="Too few"):
             await node.verify(name)

@@ -30,7 +30,7 @@ import dns.update
 from tests.support import free_port, require_real
 
 KEY_NAME, KEY_SECRET = "owner-key", "b3duZXJzb3duc2VjcmV0b3duZXJzb3duc2VjcmV0MTI="
-_DEADLINE = 30.0
+_DEADLINE = 60.0
 SIGNED = {"signed.example": "nsec", "kid.signed.example": "nsec3", "nsec3.example": "optout"}
 UNSIGNED = ("bare.signed.example", "bare.nsec3.example", "plain.example")
 _CONFIG = """
