@@ -114,8 +114,8 @@ def _revoked_by(api: Api, key: str) -> list[dict[str, Any]]:
 def _touched(api: Api, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Heads of the wallet's channels in whose history the key has a part, each with the newest version that
     another key signed, or None."""
-    from decentraspace.cli.deploy import all_sites
     from decentraspace.cli.sites import pages
+    from decentraspace.cli.versions import all_sites
 
     found = []
     for head in all_sites(api):
@@ -127,8 +127,8 @@ def _touched(api: Api, key: str) -> list[tuple[dict[str, Any], dict[str, Any] | 
 
 def _keep(api: Api, saved: Saved, was: dict[str, Any], shown: dict[str, Any] | None) -> dict[str, Any]:
     """Have a channel show what `shown` had, under the present login. What became of it, with a line of text."""
-    from decentraspace.cli.deploy import current, same
     from decentraspace.cli.sites import publish
+    from decentraspace.cli.versions import current, same
     from decentraspace.content import cid as cids
 
     own = was.get("founder", saved.owner) == saved.owner

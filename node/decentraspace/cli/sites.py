@@ -30,7 +30,7 @@ def sites(node: str | None, as_json: bool) -> None:
       decentraspace sites --json
     """
     from decentraspace.cli import client
-    from decentraspace.cli.deploy import all_sites
+    from decentraspace.cli.versions import all_sites
 
     saved = client.load()
     with client.Api(node or saved.node, saved) as api:
@@ -165,7 +165,7 @@ def rollback(label: str, seq: int | None, channel: str, node: str | None, as_jso
       decentraspace rollback blog 12
     """
     from decentraspace.cli import client
-    from decentraspace.cli.deploy import current, same, unchanged
+    from decentraspace.cli.versions import current, same, unchanged
     from decentraspace.content import cid as cids
 
     saved = client.load()
@@ -194,7 +194,8 @@ def publish(
 ) -> dict[str, Any]:
     """Have a channel whose newest version is `head`, if it has one, show what `old` showed."""
     from decentraspace.cli.client import ApiProblem
-    from decentraspace.cli.deploy import sign_next, wanted_copies
+    from decentraspace.cli.deploy import wanted_copies
+    from decentraspace.cli.versions import sign_next
     from decentraspace.content import cid as cids
 
     record = sign_next(

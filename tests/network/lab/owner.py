@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from decentraspace.cli.client import Api, ApiProblem, Saved
-from decentraspace.cli.deploy import sign_next
+from decentraspace.cli.versions import sign_next
 from decentraspace.content import car
 from decentraspace.content import cid as cids
 from decentraspace.content.importer import add_directory, add_file
