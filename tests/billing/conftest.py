@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from plugins.billing_polygon.tests.conftest import Anvil, World, make_world
 
 from tests.billing.owner import Owner
@@ -30,31 +33,37 @@ def owner(tmp_path: Path, world: World) -> Owner:
 
 @pytest.fixture
 def make_node(tmp_path: Path, owner: Owner) -> Callable[..., RunningNode]:
-    """make_node(**settings, by their variables)"""
-    world, password, key = owner.world, tmp_path / "password", tmp_path / "operator.json"
+    """make_node(folder's name, the operator's account, tables of other plugins, **settings, by their variables)"""
+    world, password = owner.world, tmp_path / "password"
     password.write_text("correct horse\n")
     password.chmod(0o600)
-    key.write_text(
-        json.dumps(Account.encrypt(world.operator.key, "correct horse", kdf="pbkdf2", iterations=1000))
-    )
     table = {
         "rpc": [world.chain.url], "chain_id": 31337, "vault": world.vault.address,
-        "operators": world.operators.address, "sites": world.sites.address, "keystore": str(key),
+        "operators": world.operators.address, "sites": world.sites.address,
         "password_file": str(password), "settle_margin": 0,
     }  # fmt: skip
-    file = tmp_path / "config.toml"
-    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
-    file.write_text("\n".join(["[plugin.billing_polygon]", *lines]))
     settings = {
-        "CONFIG": str(file), "PLUGINS_DISABLED": "billing_paystack,storage_ipfs",
+        "PLUGINS_DISABLED": "billing_paystack,storage_ipfs",
         "BILLING_TICK": "0.2", "BILLING_SETTLE_CHECK": "0.5", "BILLING_SETTLE_LEAST": "1",
         "BILLING_REQUESTS_PRICE": str(_REQUESTS), "BILLING_PAID_LEAST": "1000", "BILLING_EGRESS_PRICE": "0",
         "BILLING_STORAGE_PRICE": "1", "LIMITS_PAID_FREE_REQUESTS": "0", "LIMITS_FREE_REQUESTS": "0",
         "LIMITS_PAID_FREE_STORAGE": "0", "LIMITS_FREE_STORAGE": "0",
     }  # fmt: skip
 
-    def make(**more: str) -> RunningNode:
-        node = RunningNode(tmp_path / "node", **{**settings, **more})
+    def make(
+        name: str = "node",
+        operator: LocalAccount | None = None,
+        tables: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        **more: str,
+    ) -> RunningNode:
+        key, file = tmp_path / f"{name}.key.json", tmp_path / f"{name}.toml"
+        secret = (operator or world.operator).key
+        key.write_text(json.dumps(Account.encrypt(secret, "correct horse", kdf="pbkdf2", iterations=1000)))
+        lines = []
+        for plugin, values in {"billing_polygon": {**table, "keystore": str(key)}, **tables}.items():
+            lines += [f"[plugin.{plugin}]", *(f"{n} = {json.dumps(value)}" for n, value in values.items())]
+        file.write_text("\n".join(lines))
+        node = RunningNode(tmp_path / name, **{**settings, "CONFIG": str(file), **more})
         node.environment.update(owner.clock)
         return node
 
