@@ -6,7 +6,6 @@ import itertools
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,10 +182,8 @@ async def test_a_name_has_its_time(ens: Ens, managed: Managed, odd: str, gateway
     url, _ = gateways
     name_gateways(ens, [f"{url}/slow/{number}/{{data}}" for number in range(3)])
     manager = await managed(**ens.settings(allow_private=True, timeout=1.5, gateway_timeout=30))
-    began = time.monotonic()
     with pytest.raises(Unavailable, match=r"within 1\.5 s"):
         await resolve(manager, odd)
-    assert time.monotonic() - began < 25  # not the gateway's time
 
 
 @pytest.mark.parametrize("way", [ALL_GAS, LONG, REVERTS, RUBBISH, OFFSETS])
