@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from plugins.dns_handshake.tests.hsd import txt
 
 from decentraspace.testing import RunningNode, Wallet
 
+Start = Callable[..., RunningNode]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,7 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def node(world: World, folder: Path) -> Iterator[RunningNode]:
+def start(world: World, folder: Path) -> Iterator[Start]:
+    """start("name", **settings): a node that asks this chain."""
     names = ["welcome", "decentraspace", "changing"]
     lines = [
         f"names.resolvers = {json.dumps([f'{name}=dns_handshake' for name in names])}",
@@ -37,8 +41,18 @@ def node(world: World, folder: Path) -> Iterator[RunningNode]:
     ]
     file = folder / "config.toml"
     file.write_text("\n".join(lines))
-    with RunningNode(folder / "node", plugins=["dns_handshake"], CONFIG=str(file)) as running:
-        yield running
+    with ExitStack() as stack:
+
+        def one(name: str, **settings: str) -> RunningNode:
+            settings = {"NETWORK_ALLOW_PRIVATE": "yes", "CONFIG": str(file), **settings}
+            return stack.enter_context(RunningNode(folder / name, plugins=["dns_handshake"], **settings))
+
+        yield one
+
+
+@pytest.fixture(scope="module")
+def node(start: Start) -> RunningNode:
+    return start("first")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def run(node: RunningNode, folder: Path) -> Callable[..., Any]:
     wallet = Wallet()
     environment = {**node.environment, "HOME": str(folder), "DECENTRASPACE_HOME": str(folder / "home")}
 
-    def call(*arguments: str, stdin: str = "") -> Any:
+    def call(*arguments: str, stdin: str = "", code: int = 0) -> Any:
         done = subprocess.run(
             [sys.executable, "-m", "decentraspace", *arguments, "--json"],
             input=stdin,
@@ -56,8 +70,8 @@ def run(node: RunningNode, folder: Path) -> Callable[..., Any]:
             timeout=120,
             env=environment,
         )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code == 0 else done.stderr
 
     call("login", "--node", node.url, "--key-stdin", stdin=wallet.key.hex() + "\n")
     return call
@@ -108,3 +122,31 @@ def test_a_site_at_its_names(
         "dnslink=/ipfs/bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
     )
     assert status(node, "other.decentraspace") == 404
+
+
+def test_a_link_that_the_name_s_owner_signed_for(
+    world: World, start: Start, node: RunningNode, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Without any record: the name's owner address signs what the node shows. Another's signature is worth nothing;
+    and a record that names another wallet makes this one a stranger."""
+    deploy(run, tmp_path / "site", "<h1>linked")
+    name = "changing"
+    world.chain.update(name, txt("v=1"))
+    records = run("domains", "status", name, "--site", "named")["records"]
+    text = next(one["value"] for one in records if one["type"] == "SIGN")
+    another = world.chain.wallet("signmessage", world.chain.wallet("getnewaddress", "default"), text)
+    waits = run("domains", "link", name, "named", "--proof", another)
+    assert waits["state"] == "waiting"
+    assert "no signature by the present owner" in waits["text"]
+    assert status(node, name) == 404
+    linked = run("domains", "link", name, "named", "--proof", world.chain.sign(name, text))
+    assert (linked["state"], linked["method"]) == ("linked", "hns-owner")
+    ready = node.get("/readyz")
+    assert ready is not None
+    peer = f"{node.environment['DECENTRASPACE_NETWORK_LISTEN']}/p2p/{ready.json()['peer_id']}"
+    for one in (node, start("second", NETWORK_BOOTSTRAP=peer)):
+        shows(one, name, "linked")
+    world.chain.update(name, txt(f"decentraspace-owner={Wallet().address}"))
+    assert "name-not-yours" in run("domains", "link", name, "named", code=2)
+    assert run("domains", "status", name)["state"] == "stranger"
+    node.until(lambda: status(node, name) == 404)
