@@ -43,6 +43,7 @@ from decentraspace.ledger.usage import UsageRow, UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names import published
 from decentraspace.names.book import Book
+from decentraspace.names.buying import Buying
 from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network import providers
@@ -160,6 +161,8 @@ class Node:
                 self.ledger.tier,
                 self.ledger,
             )
+            self.buying = Buying(self.book, self.names.of_links, self.plugins, self.ledger)
+            self.ledger.set_aside = self.buying.reserved
             self._control = ControlServer(
                 data / "gateway.sock",
                 fetch=self.fetcher.fetch_block,
@@ -237,6 +240,7 @@ class Node:
             nursery.start_soon(self.mirroring.run)  # once pins follow the records
             await nursery.start(self.names.run)
             await nursery.start(self.billing.run)
+            await nursery.start(self.buying.run)
             await nursery.start(serve_gateway_and_control, self.config, self._control)
             await nursery.start(serve_api, create_app(self), self.config)
             nursery.start_soon(run_gc, self.blocks, self.config.storage)

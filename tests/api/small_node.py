@@ -29,6 +29,7 @@ from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
 from decentraspace.names.book import Book
+from decentraspace.names.buying import Buying
 from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
@@ -107,6 +108,8 @@ class SmallNode:
             self.ledger.tier,
             self.ledger,
         )
+        self.buying = Buying(self.book, self.names.of_links, self.plugins, self.ledger)
+        self.ledger.set_aside = self.buying.reserved
         sites = Sites(self.records, self.hosting.holdings, self.key.public)
         self.billing = Billing(
             self.config,
@@ -141,6 +144,7 @@ class SmallNode:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.hosting.run)
             await nursery.start(self.names.run)
+            await nursery.start(self.buying.run)
             await nursery.start(serve_api, create_app(self), self.config)
             async with httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False) as client:
                 yield client

@@ -29,6 +29,7 @@ from decentraspace.api import (
     ownership,
     payments,
     problems,
+    purchases,
     reports,
     resumable,
     settling,
@@ -69,6 +70,7 @@ GROUPS = (
     delegated.table,
     names.table,
     domains.table,
+    purchases.table,
     system.table,
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

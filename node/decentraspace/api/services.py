@@ -14,6 +14,7 @@ from decentraspace.ledger.service import Billing
 from decentraspace.ledger.store import Ledger
 from decentraspace.ledger.usage import UsageStore
 from decentraspace.mirroring import Mirroring
+from decentraspace.names.buying import Buying
 from decentraspace.names.linking import Linking
 from decentraspace.names.service import NameService
 from decentraspace.network.bitswap.service import Bitswap
@@ -43,6 +44,7 @@ class NodeServices(Protocol):
     announcing: Announcing | None
     names: NameService
     linking: Linking
+    buying: Buying
     mirroring: Mirroring
 
     @property

@@ -6,16 +6,18 @@ import base64
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from decentraspace.cli.output import emit, json_option, table
+from decentraspace.cli.output import emit, json_option, note, table
 from decentraspace.errors import BadInput, Conflict, NotFound
 
 if TYPE_CHECKING:
     from decentraspace.cli.client import Api, Saved
 
+_PATIENCE, _AGAIN = 60.0, 2.0  # seconds that a purchase is waited for, and between looks
 _node_option = click.option("--node", help="URL of a node's API (default: where you logged in).")
 
 
@@ -177,6 +179,141 @@ def set_records(name: str, site: str, node: str | None, as_json: bool) -> None:
         answer = api.patch("/domain/link/", {"name": name, "site": asked, "credentials": credentials})
     lines = [answer["detail"] or answer["status"], *_records(answer["records"])]
     emit(answer, "\n".join(lines), as_json)
+
+
+def _years(command: Any) -> Any:
+    return click.option(
+        "--years", type=click.IntRange(1, 100), default=1, show_default=True, help="For how many years."
+    )(command)
+
+
+def _contact(command: Any) -> Any:
+    return click.option(
+        "--contact",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="JSON file with what the registrar wants to know of the name's holder.",
+    )(command)
+
+
+_yes_option = click.option("--yes", is_flag=True, help="Agree to the price without being asked.")
+
+
+@domains_command.command()
+@click.argument("name")
+@_years
+@_contact
+@_yes_option
+@_node_option
+@json_option
+def buy(name: str, years: int, contact: Path | None, yes: bool, node: str | None, as_json: bool) -> None:
+    """Buy NAME with credits, where the node's operator sells such names.
+
+    You are told the price and asked. The credits are set aside, charged when the name is yours, and yours again when
+    it could not be had.
+
+    \b
+    Examples:
+      decentraspace domains buy shop.example --contact me.json
+      decentraspace domains buy my-name --years 2 --yes
+    """
+    _buy(name, years, contact, yes, node, as_json, renew=False)
+
+
+@domains_command.command()
+@click.argument("name")
+@_years
+@_contact
+@_yes_option
+@_node_option
+@json_option
+def renew(name: str, years: int, contact: Path | None, yes: bool, node: str | None, as_json: bool) -> None:
+    """Have NAME, which is yours, last longer.
+
+    \b
+    Examples:
+      decentraspace domains renew shop.example --years 2
+    """
+    _buy(name, years, contact, yes, node, as_json, renew=True)
+
+
+def _buy(
+    name: str, years: int, contact: Path | None, yes: bool, node: str | None, as_json: bool, *, renew: bool
+) -> None:
+    import secrets
+
+    from decentraspace.cli import client
+    from decentraspace.cli.amounts import words_of
+
+    saved = client.load()
+    holder = _object(contact.read_text("utf-8"), str(contact)) if contact else None
+    with client.Api(node or saved.node, saved) as api:
+        quote = api.get("/domain/purchase/", name=name, years=years)["quote"]
+        if not quote["available"] and not renew:
+            raise Conflict(
+                f"{quote['name']} is not to be had. {quote['detail']}".strip(), hint="Is it yours? Renew it."
+            )
+        price = f"{quote['name']} for {quote['years']} year(s) costs {words_of(quote['credits'])}."
+        for said in (*quote["warnings"], quote["detail"]):
+            note(said, as_json or not said)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise BadInput(price, hint="Agree to it with --yes.")
+            click.confirm(f"{price} Buy it?", err=True, abort=True)
+        asked = {
+            "name": quote["name"], "years": years, "renew": renew, "credits": quote["credits"],
+            "key": secrets.token_hex(16), "contact": holder,
+        }  # fmt: skip
+        answer = api.post("/domain/purchase/", asked)
+        end = time.monotonic() + _PATIENCE
+        while answer["status"] in ("reserved", "pending") and time.monotonic() < end:
+            time.sleep(_AGAIN)
+            answer = api.post("/domain/purchase/", {**asked, "contact": None})
+    if answer["status"] == "refused":
+        raise Conflict(f"{quote['name']} was not bought, and nothing is charged. {answer['detail']}".strip())
+    until = f" until {_when(answer['expires'])}" if answer["expires"] else ""
+    text = {
+        "done": f"{answer['name']} is yours{until}, for {words_of(answer['credits'])}. {answer['detail']}".strip(),
+    }.get(
+        answer["status"],
+        f"{answer['name']} is being bought; {words_of(answer['credits'])} are set aside. {answer['detail']} Look again "
+        "with `decentraspace domains purchases`.",
+    )
+    emit(answer, text, as_json)
+
+
+@domains_command.command()
+@_node_option
+@json_option
+def purchases(node: str | None, as_json: bool) -> None:
+    """List what you bought of names, and how it stands.
+
+    \b
+    Examples:
+      decentraspace domains purchases
+    """
+    from decentraspace.cli import client
+    from decentraspace.cli.amounts import words_of
+
+    saved = client.load()
+    with client.Api(node or saved.node, saved) as api:
+        found = api.get("/domain/purchase/")["purchases"]
+    rows = [
+        (
+            one["name"],
+            one["status"],
+            str(one["years"]),
+            words_of(one["credits"]),
+            _when(one["expires"]),
+            one["detail"],
+        )
+        for one in found
+    ]
+    text = (
+        table(rows, ("NAME", "STATUS", "YEARS", "PRICE", "EXPIRES", ""))
+        if rows
+        else "You have bought no names."
+    )
+    emit({"purchases": found}, text, as_json)
 
 
 # -- parts

@@ -13,11 +13,11 @@ from decentraspace.config import Config
 from decentraspace.database import reading
 from decentraspace.errors import BadInput, Forbidden, PaymentRequired
 from decentraspace.ledger import allocations, covering, facts, journal, meters, pauses, rollup, statements
-from decentraspace.ledger.charging import CREDITS_MOST, Carry, Charged, Use
+from decentraspace.ledger.charging import CREDITS_MOST, Carry, Charged, Use, charge
 from decentraspace.ledger.clock import HOUR, month_of
 from decentraspace.ledger.covering import Cover
 from decentraspace.ledger.merkle import service_words, site_bytes
-from decentraspace.ledger.prices import SERVED, STORAGE
+from decentraspace.ledger.prices import NAMES, SERVED, STORAGE
 from decentraspace.ledger.purse import Purse
 from decentraspace.ledger.rollup import Terms, address
 
@@ -57,6 +57,10 @@ class UsedRow(NamedTuple):
     waived: int
 
 
+def _nothing(owner: bytes) -> int:
+    return 0
+
+
 class Owners(Purse):
     """Over an open ledger. `terms` says what is charged now."""
 
@@ -69,6 +73,8 @@ class Owners(Purse):
     ) -> None:
         self._db, self._lock, self.config = db, lock, config
         self._granted_tier = tier
+        self.set_aside: Callable[[bytes], int] = _nothing
+        """Credits of an owner that are reserved for what is being bought: nothing else may be charged to them."""
 
     @property
     def terms(self) -> Terms:
@@ -134,6 +140,16 @@ class Owners(Purse):
             one = meters.Deduct(owner, site, service, quantity, credits, worth, hour, now)
             return meters.deduct(self._db, key, one)
 
+    def settle_aside(self, key: str, owner: bytes, service: str, credits: int) -> meters.Deduct:
+        """Charge what was set aside before, once for its `key`: it was covered then, and is not refused now."""
+        service_words(service)
+        with self._write():
+            now = int(time.time())
+            clock = facts.clock(self._db)
+            hour = meters.open_hour(clock, clock.hour) if clock.last else now // HOUR
+            one = meters.Deduct(owner, "", service, 0, credits, credits, hour, now)
+            return meters.deduct(self._db, key, one)
+
     def _cover(self, owner: bytes, service: str, quantity: int, credits: int, site: str) -> Cover:
         terms = self.terms
         if terms.operator is None:
@@ -181,7 +197,12 @@ class Owners(Purse):
         return found
 
     def _outlook(self, owner: bytes, sites: Sequence[str] = ()) -> Charged:
-        return rollup.outlook(self._db, owner, facts.clock(self._db), int(time.time()), self.terms, sites)
+        terms = self.terms
+        out = rollup.outlook(self._db, owner, facts.clock(self._db), int(time.time()), terms, sites)
+        credits = self.set_aside(owner) if terms.operator is not None else 0
+        if not credits:
+            return out
+        return replace(out, after=charge([Use("", NAMES, 0, credits)], out.after, terms.asked).after)
 
     def _refuse(self, cover: Cover, service: str) -> None:
         if not cover.ok:

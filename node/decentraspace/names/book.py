@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ CREATE TABLE purchases (
     expires INTEGER, at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX purchases_owner ON purchases (owner, at);
-CREATE INDEX purchases_open ON purchases (at) WHERE status = 'pending'
+CREATE INDEX purchases_open ON purchases (at) WHERE status IN ('reserved', 'pending')
 """
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
 _COLUMNS = "name, wallet, state, method, detail, seen, points, expires, checked, fresh, held, lost"
@@ -70,10 +71,11 @@ def found_now(name: str, wallet: bytes, proof: Proof, now: int, before: Found | 
 
 
 class Book(Database):
-    """Proofs found; purchases: see buying.py."""
+    """Proofs found; purchases: see buying.py. `buying`: held by who sets credits aside."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, MIGRATIONS)
+        self.buying = threading.Lock()
 
     def get(self, name: str, wallet: bytes) -> Found | None:
         with self.looking() as db:

@@ -80,6 +80,7 @@ class Claims:
         self._config, self._records, self._plugins, self._book = config, records, plugins, book
         self.resolvers = dict(text.split("=", 1) for text in config.names.resolvers)
         self.gateway = gateway_host(config)
+        self.registrar = config.names.registrar
         self._txt: TxtProofs | None = None
         if config.names.dns:
             from decentraspace.names.dns import Dns
@@ -98,8 +99,7 @@ class Claims:
         found = self.resolvers.get(name.rpartition(".")[2]) or self.resolvers.get("*")
         if found is not None:
             return found
-        registrar = self._config.names.registrar
-        return registrar if registrar and registrar in self._plugins.having("name_verify") else None
+        return self.registrar if self.registrar in self._plugins.having("name_verify") else None
 
     def known(self, name: str, wallet: bytes) -> Found | None:
         """What was found last. Blocking."""
