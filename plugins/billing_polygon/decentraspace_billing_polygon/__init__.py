@@ -22,6 +22,7 @@ from decentraspace.public import HttpRequest, HttpResponse, NodeAPI, Route
 if TYPE_CHECKING:
     import click
 
+    from decentraspace_billing_polygon.naming import Naming
     from decentraspace_billing_polygon.parts import Parts
 
 _STATUS_SECONDS = 20.0
@@ -114,6 +115,71 @@ async def chain_send(
 ) -> dict[str, Any] | None:
     parts = await _parts(node)
     return None if parts is None else await parts.operating.send(action, arguments, key)
+
+
+# -- labels of SiteRegistry as names (naming.py); None for a name of others
+
+
+async def _naming(name: str, node: NodeAPI) -> tuple[Naming, str] | None:
+    parts = await _parts(node) if node.config.get("labels") else None
+    label = parts.naming.label(name) if parts is not None else None
+    return (parts.naming, label) if parts is not None and label is not None else None
+
+
+@hookimpl
+async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
+    found = await _naming(name, node)
+    if found is not None:
+        return await found[0].resolve(found[1])
+    domain = node.config.get("labels")
+    below = bool(domain) and name.endswith(f".{domain}")
+    return {"kind": "none", "value": "", "ttl": 3600} if below else None
+
+
+@hookimpl
+async def name_verify(
+    name: str, owner: str, site: str, gateway: str, proof: str, node: NodeAPI
+) -> dict[str, Any] | None:
+    found = await _naming(name, node)
+    return None if found is None else await found[0].verify(found[1], owner, site)
+
+
+@hookimpl
+async def name_owner(name: str, node: NodeAPI) -> str | None:
+    found = await _naming(name, node)
+    return None if found is None else await found[0].owner(found[1])
+
+
+@hookimpl
+async def name_quote(name: str, years: int, node: NodeAPI) -> dict[str, Any] | None:
+    found = await _naming(name, node)
+    return None if found is None else await found[0].quote(found[1], years)
+
+
+@hookimpl
+async def name_purchase(
+    name: str, years: int, owner: str, key: str, contact: dict[str, str] | None, node: NodeAPI
+) -> dict[str, Any] | None:
+    found = await _naming(name, node)
+    return None if found is None else await found[0].purchase(found[1], years, owner, key)
+
+
+@hookimpl
+async def name_transaction(name: str, owner: str, target: str, node: NodeAPI) -> dict[str, Any] | None:
+    found = await _naming(name, node)
+    return None if found is None else found[0].transaction(found[1], target)
+
+
+@hookimpl
+def name_instructions(
+    name: str, site: str, owner: str, gateway: str, node: NodeAPI
+) -> list[dict[str, str]] | None:
+    label, _, domain = name.rpartition(".")
+    if not node.config.get("labels") or domain != node.config["labels"]:
+        return None
+    value = f"setSite({label}, {site.rpartition('--')[2]})"
+    note = "A transaction of the name's owner to SiteRegistry. Owning the name is proof enough to link it."
+    return [{"type": "SiteRegistry", "host": name, "value": value, "note": note}]
 
 
 @hookimpl

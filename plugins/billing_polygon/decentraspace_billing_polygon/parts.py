@@ -12,6 +12,7 @@ import trio
 from decentraspace_billing_polygon.chain import Chain
 from decentraspace_billing_polygon.keeping import Allocations, Keeper
 from decentraspace_billing_polygon.listening import Listener
+from decentraspace_billing_polygon.naming import Naming
 from decentraspace_billing_polygon.operating import Operating
 from decentraspace_billing_polygon.outbox import Outbox
 from decentraspace_billing_polygon.rpc import Endpoints
@@ -37,6 +38,7 @@ class Parts:
     allocations: Allocations
     keeper: Keeper
     listener: Listener
+    naming: Naming
 
     async def run(self) -> None:
         """Bring what is written down to the chain, until cancelled."""
@@ -85,4 +87,5 @@ def assemble(settings: Settings, data_dir: Path, log: Any) -> Parts:
         allocations=allocations,
         keeper=Keeper(sender, allocations),
         listener=Listener(settings.webhook_keys),
+        naming=Naming(sender, settings.labels),
     )

@@ -38,6 +38,7 @@ class Settings:
     streams_every    seconds between two settlements of streams, at least
     upkeep           seconds between looks at streams and at allocations that have expired
     explorer         URL of a block explorer, for people
+    labels           the top-level domain below which labels of `sites` are names; "": they are not
     webhook_keys     secrets of RPC providers that push to /blockchain/listener/
     """
 
@@ -62,6 +63,7 @@ class Settings:
     streams_every: int = 86_400
     upkeep: float = 600.0
     explorer: str = ""
+    labels: str = ""
     webhook_keys: tuple[str, ...] = ()
 
     @property
@@ -160,6 +162,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "password_file": (_text, "a path"),
     "signer": (_url, "an http or https URL"),
     "explorer": (_url, "an http or https URL"),
+    "labels": (
+        lambda v: (
+            isinstance(v, str) and (not v or re.fullmatch(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", v) is not None)
+        ),
+        'a top-level domain without its dot, or ""',
+    ),
     "settle_margin": (_integer(0, 10_000), "a whole number"),
     "coin_credits": (_integer(0), "credits"),
     "max_fee": (_integer(1, 10**6), "gwei above 0"),
