@@ -90,6 +90,7 @@ def _make(site: Path) -> None:
 
 async def _by_us(node: Node, root: str, here: Path, over_bitswap: bool) -> float:
     """Seconds in which an empty block store has all of it, durably."""
+    from decentraspace import heap
     from decentraspace.config import NetworkConfig
     from decentraspace.content import cid as cids
     from decentraspace.content.blockstore import BlockStore
@@ -100,6 +101,7 @@ async def _by_us(node: Node, root: str, here: Path, over_bitswap: bool) -> float
     from decentraspace.records.store import RecordStore
     from decentraspace.records.verdict import NetworkRules
 
+    heap.keep_compact()  # as a node does when it starts
     providers = [] if over_bitswap else [Provider(f"http://127.0.0.1:{node.gateway}", node.peer_id)]
 
     async def find(_: bytes) -> list[Provider]:

@@ -24,7 +24,12 @@ def header(roots: list[bytes]) -> bytes:
 
 
 def frame(cid: bytes, data: bytes) -> bytes:
-    return varint(len(cid) + len(data)) + cid + data
+    return frame_head(cid, len(data)) + data
+
+
+def frame_head(cid: bytes, size: int) -> bytes:
+    """What comes before the `size` bytes of a block."""
+    return varint(len(cid) + size) + cid
 
 
 class CarDecoder:

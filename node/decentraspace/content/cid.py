@@ -66,10 +66,10 @@ def parts(cid: bytes) -> tuple[int, int, bytes]:
     """(codec, multihash code, digest). BadInput unless `cid` is exactly one well-formed CIDv1."""
     if not isinstance(cid, bytes):
         raise BadInput("Not a CID (version 1)")
-    return _parts(cid)
+    return (cid[1], SHA2_256, cid[4:]) if is_plain(cid) else _parts(cid)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _parts(cid: bytes) -> tuple[int, int, bytes]:
     if not cid or len(cid) > MAX_CID or cid[0] != 1:
         raise BadInput("Not a CID (version 1)")
@@ -86,8 +86,7 @@ def _parts(cid: bytes) -> tuple[int, int, bytes]:
 
 def validate(cid: bytes) -> bytes:
     """`cid` itself; BadInput unless it is one well-formed CIDv1."""
-    if not isinstance(cid, bytes) or not is_plain(cid):
-        parts(cid)
+    parts(cid)
     return cid
 
 

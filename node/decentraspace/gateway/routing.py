@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -26,6 +27,8 @@ from decentraspace.gateway.request import (
 )
 from decentraspace.names.links import SITE
 
+# Of each worker. What was asked for long ago goes: of every version there was, and of paths that lead nowhere.
+_ENTRIES_MOST, _TARGETS_MOST = 1024, 2048
 _LABEL = re.compile(r"[a-z0-9.-]{1,253}")
 _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
 _AWAY = "public, max-age=3600"  # for redirects to where content has an origin of its own
@@ -51,8 +54,8 @@ class Router:
         self._suffix = "." + settings.domain
         self._public = (urlsplit(settings.public_url).hostname or "").rstrip(".")
         self._site_mode = site_mode(settings.autoindex)
-        self._entries: dict[bytes, siteindex.SiteEntry] = {}
-        self._targets: dict[tuple[bytes, str], Target] = {}
+        self._entries: OrderedDict[bytes, siteindex.SiteEntry] = OrderedDict()
+        self._targets: OrderedDict[tuple[bytes, str], Target] = OrderedDict()
         self._hosts = store.db["hosts"]
         self._begin = store.env.begin
 
@@ -82,16 +85,16 @@ class Router:
             entry = self._entries.get(raw)
             if entry is None:
                 entry = siteindex.decode(raw)
-                if len(self._entries) > 10_000:
-                    self._entries.clear()
+                if len(self._entries) >= _ENTRIES_MOST:
+                    self._entries.popitem(last=False)
                 self._entries[raw] = entry
             if entry.flags:
                 return None
             self._refusals.check_site(entry, name, path)
             target = Target(entry.site_id, entry.root, path, self._site_mode)
             if len(path) <= 256:  # longer ones would let strangers fill the memory
-                if len(self._targets) > 50_000:
-                    self._targets.clear()
+                if len(self._targets) >= _TARGETS_MOST:
+                    self._targets.popitem(last=False)
                 self._targets[raw, shown] = target
         return target
 

@@ -21,6 +21,7 @@ _WAITING = 32  # threads of requests that lack blocks: there, waiting keeps nobo
 _WORK_MOST = 3600.0  # seconds of work for one answer that is streamed, without those its client takes
 _LOOK = 0.25  # seconds between looks at whether a block is still waited for
 _PIECE = 256 * 1024  # bytes read at once for an answer that is streamed
+_PARTS = 4096  # of which it may be put together
 T = TypeVar("T")
 
 
@@ -172,16 +173,18 @@ class Supply:
 
 
 def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
-    buffer = bytearray()
+    waiting: list[bytes] = []
+    size = 0
     try:
         for part in parts:
-            buffer += part
-            if len(buffer) >= _PIECE:
-                yield bytes(buffer)
-                buffer.clear()
+            waiting.append(part)
+            size += len(part)
+            if size >= _PIECE or len(waiting) >= _PARTS:
+                yield b"".join(waiting)
+                waiting, size = [], 0
     except BlockMissing:
-        if buffer:
-            yield bytes(buffer)  # what was read before goes out before the gap is filled
+        if waiting:
+            yield b"".join(waiting)  # what was read before goes out before the gap is filled
         raise
-    if buffer:
-        yield bytes(buffer)
+    if waiting:
+        yield b"".join(waiting)

@@ -80,17 +80,18 @@ def car_stream(
     the version that links to them have; some compare them byte by byte."""
     version_0 = {root} if old else set()
 
-    def frame(cid: bytes, data: bytes) -> bytes:
+    def frame(cid: bytes, data: bytes) -> tuple[bytes, bytes]:
         if old and cids.codec(cid) == cids.DAG_PB:
             version_0.update(dagpb.old_links(data))
-        return car.frame(cids.multihash(cid) if cid in version_0 else cid, data)
+        # Apart: to join them here would copy each block once more.
+        return car.frame_head(cids.multihash(cid) if cid in version_0 else cid, len(data)), data
 
     yield car.header([cids.multihash(root) if old else root])
     seen: set[bytes] = set()
     for cid in resolved.visited:
         if cid not in seen and cids.identity_data(cid) is None:
             seen.add(cid)
-            yield frame(cid, get(cid))
+            yield from frame(cid, get(cid))
     for count, (cid, data) in enumerate(_entity(get, resolved, request), 1):
         if count > _BLOCKS_MOST:
             raise Unprocessable(f"A CAR has at most {_BLOCKS_MOST} blocks here")
@@ -98,7 +99,7 @@ def car_stream(
             continue
         if not request.dups:
             seen.add(cid)
-        yield frame(cid, data)
+        yield from frame(cid, data)
 
 
 def _entity(get: GetBlock, resolved: Resolved, request: Request) -> Iterator[tuple[bytes, bytes]]:

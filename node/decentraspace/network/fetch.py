@@ -196,13 +196,14 @@ class Fetcher:
         """All that is missing, from one provider: whole, or only the parts that are not here."""
         missing = await self._missing(root)
         if missing == [root]:
-            await self._block(source, root, budget)
-            missing = await self._missing(root)
-            links = dagpb.links_of(root, await trio.to_thread.run_sync(self._store.get_or_raise, root))
-            if missing and len(missing) >= len(set(links)):
-                # Nothing below is here: one stream is faster than many requests.
+            block = await self._received(source, root, budget)
+            if await trio.to_thread.run_sync(self._lacks_all_below, root, block):
+                # One stream is faster than many requests. The root comes in it again, and is kept then: to have
+                # the disk sync that one block before takes as long as the next four megabytes.
                 await self._car(source, root, budget)
-                missing = await self._missing(root)
+            else:
+                await trio.to_thread.run_sync(self._store.put_many, [(root, block)])
+            missing = await self._missing(root)
         while missing:
             await self._parts(source, missing, budget)
             missing = await self._missing(root)
@@ -242,11 +243,26 @@ class Fetcher:
             self._refuse(cid)
         return missing
 
+    def _lacks_all_below(self, root: bytes, block: bytes) -> bool:
+        """Whether the root has links, and none of what they name is here. Unprocessable, Blocked."""
+        try:
+            links = list(dict.fromkeys(dagpb.links_of(root, block)))
+        except BadInput as error:
+            raise malformed(root, error) from error
+        for cid in links:
+            self._refuse(cid)
+        return bool(links) and not any(self._store.has_many(links))
+
     def _refuse(self, cid: bytes) -> None:
         if self._store.guard is not None and (refusal := self._store.guard(cid, None)) is not None:
             raise refusal
 
     async def _block(self, source: Source, cid: bytes, budget: _Budget) -> None:
+        block = await self._received(source, cid, budget)
+        await trio.to_thread.run_sync(self._store.put_many, [(cid, block)])
+
+    async def _received(self, source: Source, cid: bytes, budget: _Budget) -> bytes:
+        """A block, verified."""
         data = bytearray()
         # A block is the smallest progress there is, so it is what has to come before the stall limit.
         async with source.get(cid, "raw", "application/vnd.ipld.raw") as chunks:
@@ -259,7 +275,7 @@ class Fetcher:
         if not cids.digest_matches(cid, block):
             raise ProviderFailed("a block does not match its CID")
         budget.spend(len(block))
-        await trio.to_thread.run_sync(self._store.put_many, [(cid, block)])
+        return block
 
     async def _car(self, source: Source, root: bytes, budget: _Budget) -> None:
         """A DAG as one stream."""
