@@ -13,10 +13,11 @@ import pytest
 
 from decentraspace.content import cid as cids
 from decentraspace.content import environment
-from decentraspace.content.blockstore import SCHEMA, BlockStore
+from decentraspace.content.blockstore import BlockStore
 from decentraspace.content.gc import collect
 from decentraspace.content.importer import add_directory, add_file
 from decentraspace.content.reader import BlockMissing
+from decentraspace.content.storefile import SCHEMA
 from decentraspace.errors import BadInput, ConfigError, QuotaExceeded, TooLarge, Unavailable, Unprocessable
 from tests.content.stores import Block, audit, identity, leaf, node, python, table
 from tests.support import ROOT

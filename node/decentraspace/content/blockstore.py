@@ -17,8 +17,6 @@ locks: `pin_lock`, then LMDB's own for writing. Why LMDB: docs/discussion/block-
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,38 +24,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import lmdb
-
 from decentraspace.content import cid as cids
 from decentraspace.content import dags, environment
 from decentraspace.content.reader import BlockMissing
-from decentraspace.errors import (
-    ConfigError,
-    DecentraSpaceError,
-    QuotaExceeded,
-    TooLarge,
-    Unavailable,
-    Unprocessable,
-)
+from decentraspace.content.storefile import UNREADABLE, StoreFile
+from decentraspace.content.writer import BATCH, OBJECT, BlockWriter
+from decentraspace.errors import DecentraSpaceError, QuotaExceeded, TooLarge, Unavailable, Unprocessable
 from decentraspace.units import size_of
 
 if TYPE_CHECKING:
     from decentraspace.content.recount import Recount
 
-SCHEMA = 1
-_BATCH = 16 * 1024 * 1024  # bytes written per transaction
-_OBJECT = 256  # bytes a block costs beside its data while it waits to be written
-_DATABASES = ("blocks", "refs", "loose", "since", "pins", "queue", "meta", "hosts", "denied")
-_UNREADABLE = (lmdb.MapResizedError, lmdb.ReadersFullError)
-# How a commit that the disk refuses ends. LMDB keeps no number in its error, and calls a write that was cut
-# short, as a disk without room first does, an input/output error.
-_UNWRITABLE = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
-
 Guard = Callable[[bytes, Any], DecentraSpaceError | None]
 """Why a CID may not be pinned and is not served; None if it may. The transaction to look in, or None."""
-
-_open_paths: set[Path] = set()  # LMDB forbids opening one environment twice in a process
-_open_lock = threading.Lock()
 
 
 class StoreStats(NamedTuple):
@@ -69,12 +48,11 @@ class StoreStats(NamedTuple):
     pins: int
 
 
-class BlockStore:
+class BlockStore(StoreFile):
     """Blocking and thread-safe. CIDs with inlined data (identity) are present without being stored."""
 
     def __init__(self, env: Any, path: Path, quota: int, readonly: bool) -> None:
-        self.env, self.path, self.quota, self.readonly = env, path, quota, readonly
-        self.db: dict[str, Any] = {}
+        super().__init__(env, path, quota, readonly)
         self.clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
         self.pin_lock = threading.RLock()  # held while references are counted, and while garbage goes
         self.guard: Guard | None = None  # of the node; a gateway worker asks by itself
@@ -83,96 +61,14 @@ class BlockStore:
         self._holds: dict[object, int] = {}
         self._holds_lock = threading.Lock()
         self._clock = 0
-        self._closed = False
-
-    @classmethod
-    def open(cls, path: Path, *, quota: int = 0, readonly: bool = False) -> BlockStore:
-        """Open or make the store in folder `path`. ConfigError when it is newer than this program.
-
-        `quota` bytes of blocks at most; a reader needs to name none.
-        """
-        path = path.resolve()
-        with _open_lock:
-            if path in _open_paths:
-                raise ConfigError(f"The block store {path} is open already in this process")
-            try:
-                env = environment.open_environment(path, quota, readonly, databases=len(_DATABASES))
-            except (lmdb.Error, OSError) as error:
-                raise ConfigError(
-                    f"The block store {path} cannot be opened: {error}",
-                    hint="Is it the right folder, made by a node that has run here?",
-                ) from error
-            store = cls(env, path, quota, readonly)
-            _open_paths.add(path)
-        try:
-            store._prepare()
-        except BaseException:
-            store.close()
-            raise
-        return store
 
     def _prepare(self) -> None:
-        try:
-            self.db = {n: self.env.open_db(n.encode(), create=not self.readonly) for n in _DATABASES}
-        except lmdb.NotFoundError as error:
-            raise ConfigError(f"The block store {self.path} was never finished: {error}") from error
-        self._check_schema()
+        super()._prepare()
         if not self.readonly:
             from decentraspace.content import pins
 
             self.env.reader_check()
             pins.recover(self)
-
-    def _check_schema(self) -> None:
-        with self.env.begin(write=not self.readonly) as txn:
-            found = txn.get(b"schema", db=self.db["meta"])
-            if found is None and not self.readonly:
-                txn.put(b"schema", str(SCHEMA).encode(), db=self.db["meta"])
-            elif found is not None and int(found) > SCHEMA:
-                raise ConfigError(
-                    f"The block store {self.path} is of version {int(found)}; this program knows {SCHEMA}",
-                    hint="Run the newer version of decentraspace that wrote it.",
-                )
-
-    def close(self) -> None:
-        """Twice does no harm, not even to another opening of the same folder since."""
-        with _open_lock:
-            if not self._closed:
-                self._closed = True
-                _open_paths.discard(self.path)
-                self.env.close()
-
-    def __enter__(self) -> BlockStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def write(self, *, buffers: bool = False) -> Iterator[Any]:
-        """A write transaction, durable when it ends. QuotaExceeded, and nothing done, where there is no room."""
-        try:
-            with self.env.begin(write=True, buffers=buffers) as txn:
-                yield txn
-        except lmdb.MapFullError as error:
-            raise QuotaExceeded(f"The block store is full: {error}") from error
-        except lmdb.Error as error:
-            if not str(error).endswith(_UNWRITABLE):
-                raise
-            raise QuotaExceeded(
-                f"The block store cannot be written: {error}", hint="Is the disk full, or failing?"
-            ) from error
-
-    @contextmanager
-    def read(self, *, buffers: bool = False) -> Iterator[Any]:
-        """A snapshot. Keep it short: pages freed since it began cannot be used again before it ends."""
-        try:
-            txn = self.env.begin(buffers=buffers)
-        except _UNREADABLE as error:
-            # The map is never exchanged under other readers' feet: that would crash the process.
-            raise Unavailable(f"The block store cannot be read just now: {error}") from error
-        with txn:
-            yield txn
 
     # -- blocks
 
@@ -188,7 +84,7 @@ class BlockStore:
             with self.env.begin() as txn:  # not self.read(): a third of the time of a gateway's read
                 found: bytes | None = txn.get(cids.multihash(cid), db=self.db["blocks"])
                 return found
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise Unavailable(f"The block store cannot be read just now: {error}") from error
 
     def get_or_raise(self, cid: bytes) -> bytes:
@@ -204,7 +100,7 @@ class BlockStore:
         try:
             with self.env.begin(buffers=True) as txn:
                 return txn.get(cids.multihash(cid), db=self.db["blocks"]) is not None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise Unavailable(f"The block store cannot be read just now: {error}") from error
 
     def has_many(self, wanted: Sequence[bytes], *, touch: bool = False) -> list[bool]:
@@ -236,8 +132,8 @@ class BlockStore:
             if cids.identity_data(cid) is not None:
                 continue
             pending.append((cids.multihash(cid), data))
-            size += len(data) + _OBJECT
-            if size >= _BATCH:
+            size += len(data) + OBJECT
+            if size >= BATCH:
                 new += self._put(pending)
                 pending, size = [], 0
         return new + (self._put(pending) if pending else 0)
@@ -270,7 +166,7 @@ class BlockStore:
 
     def writer(self) -> BlockWriter:
         """A buffered sink for importers; call `flush` at the end."""
-        return BlockWriter(self)
+        return BlockWriter(self.put_many)
 
     def count(self, txn: Any, *, blocks: int, size: int) -> tuple[int, int]:
         """Change the totals in this transaction; the new totals of blocks and of bytes."""
@@ -423,27 +319,3 @@ class BlockStore:
         from decentraspace.content import pins
 
         return any(name.startswith(prefix) for _, name in pins.listed(self, pins.prefix(root)))
-
-
-class BlockWriter:
-    """Collects up to 16 MiB of blocks per transaction. `put` fits as an importer's sink. One thread."""
-
-    def __init__(self, store: BlockStore) -> None:
-        self._store = store
-        self._pending: list[tuple[bytes, bytes]] = []
-        self._size = 0
-        self.blocks = 0
-        self.new = 0
-
-    def put(self, cid: bytes, data: bytes) -> None:
-        self._pending.append((cid, data))
-        self._size += len(data) + _OBJECT
-        self.blocks += 1
-        if self._size >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Durable when it returns."""
-        pending, self._pending, self._size = self._pending, [], 0
-        if pending:
-            self.new += self._store.put_many(pending)
