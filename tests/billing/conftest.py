@@ -14,15 +14,17 @@ from eth_account.signers.local import LocalAccount
 from plugins.billing_polygon.tests.conftest import Anvil, World, make_world
 
 from tests.billing.owner import Owner
+from tests.billing.pyevm import PyEvm
 from tests.node.running import RunningNode
 
 _REQUESTS = 10_000_000_000  # for a million: 10,000 credits each
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    chain = Anvil()
-    yield make_world(chain)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """On anvil; for a test that asks for it by parameter, on py-evm."""
+    chain = PyEvm() if getattr(request, "param", "anvil") == "py-evm" else Anvil()
+    yield chain.world() if isinstance(chain, PyEvm) else make_world(chain)
     chain.close()
 
 

@@ -1,4 +1,4 @@
-"""An owner, her money and a node, all real: anvil with the contracts, a node in a process, the command line.
+"""An owner, her money and a node, all real: a chain with the contracts, a node in a process, the command line.
 
 She recharges, grants, publishes; visitors use it up and are told so; the node is killed; an hour later it settles,
 the statement holds against the chain, and another grant has the site shown again.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 from plugins.billing_polygon.tests.conftest import World
 
 from decentraspace.ledger.inspect import inspect
@@ -26,6 +27,7 @@ def visit(node: RunningNode, host: str) -> httpx.Response:
     return httpx.get(url, headers={"Host": host}, timeout=10, trust_env=False)
 
 
+@pytest.mark.parametrize("world", ["anvil", "py-evm"], indirect=True)
 def test_credits_are_bought_used_up_settled_and_bought_again(
     owner: Owner, world: World, make_node: Callable[[], RunningNode], tmp_path: Path
 ) -> None:

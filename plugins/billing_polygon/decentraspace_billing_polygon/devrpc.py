@@ -24,7 +24,7 @@ class Chain:
         backend = PyEVMBackend(genesis_state={address: dict(account) for address in rich})
         type(backend.chain).chain_id = chain_id  # there is no other way
         self._tester, anybody = EthereumTester(backend), "0x" + rich[0].hex()
-        self._lock = threading.RLock()
+        self._lock, self._ahead = threading.RLock(), 0
         self._methods: dict[str, Callable[..., Any]] = {
             "web3_clientVersion": lambda: "devchain/py-evm",
             "net_version": lambda: str(chain_id),
@@ -44,16 +44,22 @@ class Chain:
             "eth_getTransactionByHash": self._transaction,
             "eth_getLogs": self._logs,
             "evm_mine": self.mine,
+            "evm_increaseTime": self._later,
         }
 
     def mine(self) -> str:
         """A block, not older than the clock."""
         with self._lock:
-            now = int(time.time())
+            now = int(time.time()) + self._ahead
             if now > self._tester.get_block_by_number("pending")["timestamp"]:
                 self._tester.time_travel(now)
             self._tester.mine_block()
         return "0x0"
+
+    def _later(self, seconds: int | str) -> int:
+        """From the next block on, that much later."""
+        self._ahead += int(seconds, 16) if isinstance(seconds, str) else int(seconds)
+        return self._ahead
 
     def answer(self, question: Any) -> dict[str, Any]:
         """To one question of JSON-RPC 2.0."""
