@@ -10,6 +10,7 @@ import pytest
 
 from decentraspace.names.cache import Bounds
 from decentraspace.names.service import NameService
+from decentraspace.records.ownership import Transfer
 from decentraspace.records.schema import DomainLink
 from decentraspace.records.signing import sign_domain, sponsor
 from tests.gateway.served import Owner, Served, until
@@ -151,6 +152,35 @@ def test_a_revoked_key_s_link_ends(linking: Served, server: Knot) -> None:
     assert linking.get(name).status == 200
     owner.revoke()  # takes the site back, too
     until(lambda: linking.get(name).status == 404)
+
+
+def test_a_site_that_is_given_away_takes_no_names_along(linking: Served, server: Knot) -> None:
+    """The seller's name must not show what is the buyer's by now; the buyer's own does."""
+    seller, buyer = linking.site(FILES), linking.site({"index.html": b"buyer's other site"})
+    names = prove(server, "sellers", seller), prove(server, "buyers", buyer)
+    link(linking, seller, names[0])
+    until(lambda: linking.get(names[0]).status == 200)
+    now = int(time.time())
+    given = Transfer(seller.site_id, 7, 0, now + 2, buyer.address)  # in a block after the deploy
+    linking.call(linking.node.hosting.follow_chain, [given], "1:0xregistry", 8)
+    until(lambda: linking.get(names[0]).status == 404)
+    later = make_session(buyer.wallet, linking.node.rules, issued_at=now)
+    node = linking.node
+    body = DomainLink(buyer.address, names[1], 1, now, seller.address, seller.label)
+    record = sign_domain(body, *later, node.rules)
+    node.records.add(sponsor(record, node.key, now), now=now)
+    until(lambda: linking.get(names[1]).body == HOME)
+    assert linking.get(names[0]).status == 404
+
+
+def test_hosts_of_other_systems_names_below_the_gateway(linking: Served, server: Knot) -> None:
+    """Of top-level domains that the operator has set a plugin for, and of no others."""
+    owner = linking.site(FILES)
+    with linking.wire() as wire:
+        for host in ("some-eth.localhost", "some.name.eth.localhost"):
+            answer = wire.get(f"{host}:{linking.port}")
+            assert (answer.status, b"No such site" in answer.body) == (404, True)
+    assert owner.get().body == HOME
 
 
 def test_the_gateway_s_own_hosts_are_never_a_link_s(linking: Served, server: Knot) -> None:

@@ -135,8 +135,8 @@ class Claims:
         """Whose link counts, as far as this node finds a proof of any. Waits for a look-up where it knows nothing."""
         best, unknown, stale = await trio.to_thread.run_sync(self._decide, name)
         if best is not None:
-            if stale:
-                self._looking.renew(name)
+            if stale or unknown:
+                self._looking.renew(name)  # it may have been sold since
             return best
         if not unknown and not stale:
             return None
