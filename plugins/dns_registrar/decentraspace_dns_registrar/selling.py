@@ -35,7 +35,7 @@ class Shop:
     def __init__(self, node: NodeAPI, settings: Settings, registrar: Registrar, purchases: Purchases) -> None:
         self._node, self._settings = node, settings
         self._registrar, self._purchases = registrar, purchases
-        self._quotes: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()
+        self._quotes: OrderedDict[tuple[str, int, Process], tuple[int, float]] = OrderedDict()
         self._looked: deque[float] = deque()
         self._lock = trio.Lock()
 
@@ -49,7 +49,7 @@ class Shop:
                 await trio.to_thread.run_sync(self._purchases.close)
 
     async def quote(self, name: str, years: int) -> dict[str, Any]:
-        """As `name_quote` answers."""
+        """As `name_quote` answers. A name of the account is not available, and has the price of renewing it."""
         nothing = {"available": False, "credits": 0, "years": years}
         if not 1 <= years <= _YEARS_MOST:
             return {**nothing, "detail": f"Domains are sold for 1 to {_YEARS_MOST} years."}
@@ -65,17 +65,17 @@ class Shop:
         if credits > self._settings.most:
             return {**nothing, "detail": f"{name} is dearer than this node sells names for."}
         until = time.time() + self._settings.quote_valid
-        self._quotes[name, years] = credits, until
-        self._quotes.move_to_end((name, years))
+        self._quotes[name, years, process] = credits, until
+        self._quotes.move_to_end((name, years, process))
         while len(self._quotes) > _QUOTES_MOST:
             self._quotes.popitem(last=False)
-        what = "Renewed here" if held is not None else "Bought"
+        span = f"for {years} {'year' if years == 1 else 'years'} through {self._registrar.name}"
         return {
-            "available": True,
+            "available": held is None,
             "credits": credits,
             "years": years,
             "valid_until": int(until),
-            "detail": f"{what} for {years} {'year' if years == 1 else 'years'} through {self._registrar.name}.",
+            "detail": f"Bought {span}." if held is None else f"It was bought here; it can be renewed {span}.",
         }
 
     def _turn(self) -> None:
@@ -137,11 +137,14 @@ class Shop:
         name, years = purchase.name, purchase.years
         if self._purchases.open_for(name) is not None:
             raise Refused("Another purchase of this name is under way")
-        credits, until = self._quotes.get((name, years), (0, 0.0))
-        if until < purchase.made:
-            raise Refused("The price no longer holds: ask for it again")
         held = await self._registrar.holding(name)
         process: Process = "create" if held is None else "renew"
+        credits, until = self._quotes.get((name, years, process), (0, 0.0))
+        if until < purchase.made:
+            raise Refused("The price no longer holds: ask for it again")
+        if process == "renew" and self._offered(name, purchase.made):
+            # Whoever was told that it is free shall not renew what somebody else bought meanwhile.
+            raise Refused("The name was bought a moment ago: ask for its price again later")
         offer = await self._registrar.offer(name, years, process)
         if not offer.available:
             raise Refused(f"{name} cannot be bought: {offer.detail}")
@@ -156,6 +159,14 @@ class Shop:
         await order(rehearse=True)
         before = held.ends if held is not None else 0
         return replace(purchase, process=process, credits=credits, before=before), order
+
+    def _offered(self, name: str, now: int) -> bool:
+        """Whether somebody may still think that it is free."""
+        return any(
+            until >= now
+            for (of, _, process), (_, until) in self._quotes.items()
+            if of == name and process == "create"
+        )
 
     async def _look(self, purchase: Purchase) -> Purchase:
         """What came of it, from the account itself."""

@@ -96,12 +96,26 @@ async def test_a_name_is_bought_once_and_proves_its_buyer(
 
 async def test_a_name_of_the_account_is_renewed(gandi: Gandi, shop: Node) -> None:
     gandi.domains[NAME] = 2027
-    assert (await quote(shop, years=3))["available"] is True
+    found = await quote(shop, years=3)
+    assert (found["available"], found["credits"]) == (
+        False,
+        48_825_000,
+    )  # it is not to be had, but to be renewed
     renewed = await buy(shop, years=3, contact=None)
     assert (renewed["status"], renewed["expires"]) == ("done", 1921485858)
     assert gandi.orders == [("renew", {"duration": 3})]
     assert await buy(shop, years=3, contact=None) == renewed
     assert (gandi.domains[NAME], len(gandi.orders)) == (2030, 1)
+
+
+async def test_who_was_told_that_it_is_free_renews_nothing_of_others(gandi: Gandi, shop: Node) -> None:
+    await quote(shop)
+    await quote(shop)
+    assert (await buy(shop))["status"] == "done"
+    assert (await quote(shop))["available"] is False  # somebody looks at what renewing it costs
+    late = await buy(shop, "k2", owner=STRANGER)
+    assert (late["status"], "moment ago" in late["detail"]) == ("refused", True)
+    assert len(gandi.orders) == 1
 
 
 async def test_the_registrar_takes_its_time(
