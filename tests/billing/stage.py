@@ -20,6 +20,8 @@ import httpx
 from eth_account import Account
 from plugins.billing_polygon.tests.conftest import CHAIN, Anvil, World, account, make_world
 
+from decentraspace.config import PluginsConfig
+from decentraspace.plugins.loading import candidates
 from tests.billing.faulty import Endpoint
 
 PROGRAM = Path(__file__).with_name("operators.py")
@@ -168,7 +170,13 @@ class Stage:
             "upkeep": 2.0,
             "timeout": 20.0,
         }
-        tables = {"billing": billing, "limits": dict.fromkeys(nothing, 0), "plugin.billing_polygon": plugin}
+        others = [found.name for found in candidates(PluginsConfig()) if found.name != "billing_polygon"]
+        tables: dict[str, dict[str, Any]] = {
+            "billing": billing,
+            "limits": dict.fromkeys(nothing, 0),
+            "plugins": {"disabled": others},
+            "plugin.billing_polygon": plugin,
+        }
         lines = []
         for table, values in tables.items():
             lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
