@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 
-_ARENAS, _TOP, _MAPPED = 2, 4 << 20, 1 << 20  # arenas; free bytes kept at a heap's end; bytes mapped alone
+_ARENAS, _TOP, _MAPPED = 2, 8 << 20, 1 << 20  # arenas; free bytes kept at a heap's end; bytes mapped alone
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": str(_ARENAS),
     "MALLOC_TRIM_THRESHOLD_": str(_TOP),
