@@ -167,7 +167,7 @@ class Copies:
                 log.error("site_not_mended", site=head.site_id, reason=str(error))
                 async with self.holdings.lock(head.owner):
                     if await self._is_newest(head):
-                        await self.holdings.take_back(head.site_id, head.channel)
+                        await self.holdings.receipts.take_back(head.site_id, head.channel)
             else:
                 self.enqueue(head.site_id, head.channel)  # the receipt is given again
 

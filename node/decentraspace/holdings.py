@@ -6,10 +6,8 @@ changes an owner's pins or the gateway's index of them happens under that owner'
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -25,10 +23,10 @@ from decentraspace.content.siteindex import FLAG_BLOCKED, FLAG_GONE, FLAG_PAUSED
 from decentraspace.errors import Conflict, TooLarge
 from decentraspace.identity.keys import NodeKey
 from decentraspace.names import published
-from decentraspace.records.schema import MAX_HOLDERS, PRODUCTION, Receipt, host_label
-from decentraspace.records.signing import sign_receipt
+from decentraspace.receipts import Receipts
+from decentraspace.records.schema import PRODUCTION, host_label
 from decentraspace.records.store import RecordStore, SiteHead
-from decentraspace.records.verdict import NetworkRules, RecordRefused
+from decentraspace.records.verdict import NetworkRules
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -56,7 +54,8 @@ class Holdings:
         self.config, self.key, self.rules = config, key, rules
         self.blocks, self.records = blocks, records
         self.index, self._names = SiteIndex(blocks), SiteNames(blocks)
-        self._publish, self._tier, self._flags = publish, tier, flags
+        self.receipts = Receipts(config, key, rules, blocks, records, publish)
+        self._tier, self._flags = tier, flags
         self._pinning = trio.CapacityLimiter(_PINNING)
         self._locks: dict[bytes, trio.Lock] = {}
         self._held: dict[bytes, bytes] = {}  # manifest (record CID) -> owner
@@ -204,45 +203,10 @@ class Holdings:
             self.index.put(label, entry._replace(flags=flags))
 
     async def receipt(self, head: SiteHead) -> bytes:
-        """This node's receipt for a version it holds: signed once and then always the same, but for a site
-        deployed here, whose later receipts name the other nodes that have signed theirs."""
+        """This node's receipt for a version it holds."""
         if head.cid not in self._held:
             raise RuntimeError("a receipt for what is not held")
-        receipts = await trio.to_thread.run_sync(self.records.receipts, head.root)
-        holders: tuple[bytes, ...] = ()
-        if await trio.to_thread.run_sync(self.records.sponsor, head.cid) == self.key.public:
-            holders = tuple(r.key for r in receipts if r.key != self.key.public)[:MAX_HOLDERS]
-        own = await trio.to_thread.run_sync(
-            self.records.receipt_of, self.key.public, head.site_id, head.channel
-        )
-        if (
-            own is not None
-            and own.body.held
-            and (own.body.root, own.body.seq, own.body.holders) == (head.root, head.seq, holders)
-        ):
-            return own.record
-        now = int(time.time())
-        again = own is not None and (not own.body.held or own.body.seq >= head.seq)
-        receipt = Receipt(
-            root=head.root,
-            size=await trio.to_thread.run_sync(self.blocks.dag_size, head.root),
-            site=head.site_id,
-            channel=head.channel,
-            seq=head.seq,
-            holders=holders,
-            held=True,
-            created=max(now, own.body.created + again) if own else now,
-        )
-        record = sign_receipt(receipt, self.key, self.rules)
-        if self.config.hosting.receipts:
-            try:
-                await self._publish(record)
-            except RecordRefused as error:
-                # The clock was set back: until it has come so far again the older receipt stands. The owner gets
-                # one of now.
-                log.warning("receipt_not_published", site=head.site_id, reason=str(error))
-                return sign_receipt(replace(receipt, created=now), self.key, self.rules)
-        return record
+        return await self.receipts.give(head)
 
     async def drop(self, site_id: str, channel: str) -> None:
         """Hold and show a channel no longer that has no version left: its key was revoked."""
@@ -253,7 +217,7 @@ class Holdings:
             if await trio.to_thread.run_sync(self.records.head, site_id, channel) is not None:
                 return  # it has a version again
             # The receipt first: after a crash in between nobody counts on what is not here.
-            await self.take_back(site_id, channel)
+            await self.receipts.take_back(site_id, channel)
             for root in await self._thread(self._drop, site_id, channel):
                 self.on_pins(root)
 
@@ -274,14 +238,6 @@ class Holdings:
                 if head is not None and self.index.get(head.host_label) is not None:
                     await self.show(head)
 
-    async def take_back(self, site_id: str, channel: str) -> None:
-        """Say that this node no longer holds what its receipt for a channel names."""
-        own = await trio.to_thread.run_sync(self.records.receipt_of, self.key.public, site_id, channel)
-        if own is not None and own.body.held:
-            now = max(int(time.time()), own.body.created)
-            receipt = replace(own.body, holders=(), held=False, created=now)
-            await self._publish(sign_receipt(receipt, self.key, self.rules))
-
     async def take_back_lost(self) -> None:
         """At the start, after `reconcile`: say so of what this node has signed for and its disk has lost, before
         it is fetched again. Others must not count on it meanwhile."""
@@ -289,7 +245,7 @@ class Holdings:
         for site_id, channel, root in await trio.to_thread.run_sync(self.records.signed_for, self.key.public):
             if root not in held:
                 log.error("copy_lost", site=site_id, channel=channel, root=cids.to_text(root))
-                await self.take_back(site_id, channel)
+                await self.receipts.take_back(site_id, channel)
 
     def _drop(self, site_id: str, channel: str) -> list[bytes]:
         versions = self.records.history(site_id, channel, limit=-1)
@@ -335,7 +291,7 @@ class Holdings:
         async with self.lock(head.owner):
             if not await trio.to_thread.run_sync(still):
                 return
-            await self.take_back(head.site_id, head.channel)
+            await self.receipts.take_back(head.site_id, head.channel)
             gone = await self._thread(self._release, head.site_id, head.channel)
         for root in gone:
             self.on_pins(root)
@@ -350,7 +306,7 @@ class Holdings:
         async with self.lock(version.owner):
             head = await trio.to_thread.run_sync(self.records.head, version.site_id, version.channel)
             if head is not None and head.cid == version.cid:
-                await self.take_back(version.site_id, version.channel)
+                await self.receipts.take_back(version.site_id, version.channel)
             gone = await self._thread(self._let_go, [version])
         for root in gone:
             self.on_pins(root)
