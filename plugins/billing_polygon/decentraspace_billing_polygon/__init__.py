@@ -121,9 +121,16 @@ async def chain_send(
 
 
 async def _naming(name: str, node: NodeAPI) -> tuple[Naming, str] | None:
-    parts = await _parts(node) if node.config.get("labels") else None
+    if not _below(name, node):
+        return None
+    parts = await _parts(node)
     label = parts.naming.label(name) if parts is not None else None
     return (parts.naming, label) if parts is not None and label is not None else None
+
+
+def _below(name: str, node: NodeAPI) -> bool:
+    domain = node.config.get("labels")
+    return bool(domain and node.config.get("rpc")) and name.endswith(f".{domain}")
 
 
 @hookimpl
@@ -131,9 +138,7 @@ async def name_resolve(name: str, node: NodeAPI) -> dict[str, Any] | None:
     found = await _naming(name, node)
     if found is not None:
         return await found[0].resolve(found[1])
-    domain = node.config.get("labels")
-    below = bool(domain) and name.endswith(f".{domain}")
-    return {"kind": "none", "value": "", "ttl": 3600} if below else None
+    return {"kind": "none", "value": "", "ttl": 3600} if _below(name, node) else None
 
 
 @hookimpl
@@ -141,7 +146,7 @@ async def name_verify(
     name: str, owner: str, site: str, gateway: str, proof: str, node: NodeAPI
 ) -> dict[str, Any] | None:
     found = await _naming(name, node)
-    return None if found is None else await found[0].verify(found[1], owner, site)
+    return None if found is None else await found[0].verify(found[1], owner)
 
 
 @hookimpl
@@ -174,12 +179,10 @@ async def name_transaction(name: str, owner: str, target: str, node: NodeAPI) ->
 def name_instructions(
     name: str, site: str, owner: str, gateway: str, node: NodeAPI
 ) -> list[dict[str, str]] | None:
-    label, _, domain = name.rpartition(".")
-    if not node.config.get("labels") or domain != node.config["labels"]:
+    if not _below(name, node):
         return None
-    value = f"setSite({label}, {site.rpartition('--')[2]})"
-    note = "A transaction of the name's owner to SiteRegistry. Owning the name is proof enough to link it."
-    return [{"type": "SiteRegistry", "host": name, "value": value, "note": note}]
+    note = f"Its owner has to be this wallet: buy it (`decentraspace domains buy {name}`), or have it transferred."
+    return [{"type": "SiteRegistry", "host": name, "value": owner, "note": note}]
 
 
 @hookimpl

@@ -1,9 +1,10 @@
 """Labels of SiteRegistry as names: LABEL.TLD, where `labels` of the settings is the TLD.
 
 What a name shows is what its owner set in the registry: a site, or else a contenthash (EIP-1577). All is read in final
-blocks. Names are bought by commit and reveal, by the operator, who pays with its own credits in the vault: nobody who
-sees the one can be faster with the other. Each purchase is known by its key, and what it takes (the secret, too) is
-written down before anything is sent.
+blocks. A label that has ended is nobody's, and for 90 days it can only be renewed, by whoever pays. Names are bought by
+commit and reveal, by the operator, who pays with its own credits in the vault: nobody who sees the one can be faster
+with the other. Each purchase is known by its key, and what it takes (the secret, too) is written down before anything
+is sent.
 """
 
 from __future__ import annotations
@@ -14,23 +15,45 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
+from eth_abi.abi import encode
+from eth_utils import keccak
 
-from decentraspace.errors import BadInput, Conflict
+from decentraspace.errors import BadInput, Conflict, Unavailable
 from decentraspace_billing_polygon import contracts
 from decentraspace_billing_polygon.forms import Block
 from decentraspace_billing_polygon.outbox import Job
+from decentraspace_billing_polygon.rpc import Refused
 from decentraspace_billing_polygon.sender import Sender
 
 YEAR = 365 * 86400
 _LABEL = re.compile(r"(?=.{1,45}$)[a-z0-9]+(?:-[a-z0-9]+)*")
+_YEARS_MOST = 10
+_GRACE = 90 * 86400  # seconds after its end in which a label can only be renewed (LabelTokens.GRACE_PERIOD)
 _COMMITTED = 60  # seconds that a commitment must be old
 _TTL = 60
 _NOBODY = "0x" + 40 * "0"
 _IPFS, _IPNS = b"\xe3\x01", b"\xe5\x01"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Standing(NamedTuple):
+    """How a label stands in `block`. `owner`: None for nobody's; `expires`: 0 if it never was anybody's."""
+
+    block: Block
+    owner: str | None
+    expires: int
+
+    @property
+    def ended(self) -> bool:
+        """It is nobody's, and can only be renewed."""
+        return self.owner is None and self.block.time <= self.expires + _GRACE and self.expires > 0
+
+    @property
+    def free(self) -> bool:
+        return self.owner is None and not self.ended
 
 
 class Naming:
@@ -44,48 +67,74 @@ class Naming:
         return label if ours and _LABEL.fullmatch(label) else None
 
     async def _ask(self, function: str, *arguments: Any, block: Block) -> Any:
-        sites = self.chain.settings.sites
-        return await self.chain.read("SiteRegistry", sites, function, *arguments, block=block.number)
+        return await self._read("SiteRegistry", self.chain.settings.sites, function, *arguments, block=block)
 
-    async def owner(self, label: str, block: Block | None = None) -> str | None:
-        block = block or await self.chain.final_block()
-        found = contracts.address(await self._ask("ownerOfLabel", label, block=block))
-        return None if found == _NOBODY else found
+    async def _read(self, contract: str, address: str, function: str, *arguments: Any, block: Block) -> Any:
+        try:
+            return await self.chain.read(contract, address, function, *arguments, block=block.number)
+        except Refused as refusal:
+            # None of these reverts: it is an endpoint's trouble, or another contract's address.
+            raise Unavailable(f"{contract}.{function} cannot be read: {refusal.detail}") from refusal
+
+    async def _final(self) -> Block:
+        await self.chain.check()
+        return await self.chain.final_block()
+
+    async def standing(self, label: str) -> Standing:
+        block = await self._final()
+        owner = contracts.address(await self._ask("ownerOfLabel", label, block=block))
+        expires = int(await self._ask("expiresOf", label, block=block))
+        return Standing(block, None if owner == _NOBODY else owner, expires)
+
+    async def owner(self, label: str) -> str | None:
+        return (await self.standing(label)).owner
 
     async def resolve(self, label: str) -> dict[str, Any]:
-        block = await self.chain.final_block()
+        block = await self._final()
         site = bytes(await self._ask("siteOfLabel", label, block=block))
         if any(site):
-            return {"kind": "site", "value": _site_text(site), "ttl": _TTL}
+            return {"kind": "site", "value": base64.b32encode(site).decode().lower(), "ttl": _TTL}
         kind, value = read_contenthash(bytes(await self._ask("contenthashOfLabel", label, block=block)))
         return {"kind": kind, "value": value, "ttl": _TTL}
 
-    async def verify(self, label: str, owner: str, site: str) -> dict[str, Any]:
-        block = await self.chain.final_block()
-        found = await self.owner(label, block)
-        name = f"{label}.{self.domain}"
-        if found is None:
-            detail = f"{name} is nobody's: it can be bought (`decentraspace domains buy`)."
-            return {"state": "missing", "method": "registry", "detail": detail, "ttl": _TTL}
-        if found.lower() != owner.lower():
-            detail = f"{name} belongs to {found}, as the registry on the chain says."
-            return {"state": "stranger", "method": "registry", "detail": detail, "ttl": _TTL}
-        shown = bytes(await self._ask("siteOfLabel", label, block=block))
-        return {
-            "state": "held",
-            "method": "registry",
-            "detail": f"{name} belongs to this wallet, as the registry on the chain says.",
-            "ttl": _TTL,
-            "expires": int(await self._ask("expiresOf", label, block=block)),
-            "points": any(shown) and _site_text(shown) == site.rpartition("--")[2],
-        }
+    async def verify(self, label: str, owner: str) -> dict[str, Any]:
+        name, found = f"{label}.{self.domain}", await self.standing(label)
+        said: dict[str, Any] = {"method": "registry", "ttl": _TTL}
+        if found.owner is None:
+            why = self._ended(found) if found.ended else "It can be bought: `decentraspace domains buy`."
+            return {**said, "state": "missing", "detail": f"{name} is nobody's. {why}"}
+        said["expires"] = found.expires
+        if found.owner.lower() != owner.lower():
+            detail = f"{name} belongs to {found.owner}, as the registry on the chain says."
+            return {**said, "state": "stranger", "detail": detail}
+        detail = f"{name} belongs to this wallet, as the registry on the chain says."
+        return {**said, "state": "held", "detail": detail}
+
+    def _ended(self, found: Standing) -> str:
+        until = time.strftime("%d %B %Y", time.gmtime(found.expires + _GRACE))
+        return f"It has ended. Until {until} it can only be renewed, for its last owner: `decentraspace domains renew`."
+
+    # -- buying
 
     async def quote(self, label: str, years: int) -> dict[str, Any]:
-        block = await self.chain.final_block()
-        price = int(await self._ask("priceOf", label, years * YEAR, block=block))
-        free = years <= 10 and bool(await self._ask("available", label, block=block))
-        taken = "" if free else "It is taken: its owner can renew it. A name is had for 10 years at most."
-        return {"available": free, "credits": price, "years": years, "detail": taken}
+        found = await self.standing(label)
+        price = int(await self._ask("priceOf", label, years * YEAR, block=found.block))
+        detail = ""
+        if years > _YEARS_MOST:
+            detail = f"A name is had for {_YEARS_MOST} years at most."
+        elif not found.free:
+            detail = self._ended(found) if found.ended else "It is taken: its owner can renew it."
+        else:
+            detail = await self._too_dear(price, found.block)
+        return {"available": not detail, "credits": price, "years": years, "detail": detail}
+
+    async def _too_dear(self, price: int, block: Block) -> str:
+        """Why the operator cannot pay it, or ""."""
+        vault, mine = self.chain.settings.vault, self.sender.signer.address
+        account = await self._read("CreditVault", vault, "accountOf", mine, block=block)
+        if account[2] >= price:
+            return ""
+        return f"The operator has {account[2]} credits in the vault just now, and the registry asks it for {price}."
 
     def transaction(self, label: str, target: str) -> dict[str, Any]:
         data = contracts.encode("SiteRegistry", "setContenthash", [label, write_contenthash(target)])
@@ -97,39 +146,33 @@ class Naming:
             "detail": f"{label}.{self.domain} leads to {target}, for resolvers of ENS, too.",
         }
 
-    # -- buying
-
     async def purchase(self, label: str, years: int, owner: str, key: str) -> dict[str, Any]:
         """As the hook says; asked again it goes on where it is."""
-        owner = contracts.address(owner)
-        plan = await self._plan(label, years, owner, key)
-        block = await self.chain.final_block()
+        owner, found = contracts.address(owner), await self.standing(label)
+        plan = await self._plan(label, years, owner, key, found)
         last = f"name:{key}:{'renew' if plan['renews'] else 'register'}"
         job = await trio.to_thread.run_sync(self.sender.outbox.get, last)
         if job is None:
-            if (
-                not plan["renews"]
-                and (waits := await self._commit(label, owner, key, plan, block)) is not None
-            ):
-                return waits
-            price = int(await self._ask("priceOf", label, years * YEAR, block=block))
-            if (waits := await self._allow(price, key, block)) is not None:
-                return waits
+            # Nothing is paid before this job is written down: up to here it can be refused.
+            answer = await self._before(label, years, owner, key, plan, found)
+            if answer is not None:
+                return answer
             job = await self._put(last, *self._last(label, years, owner, plan))
         if job.open:
             return _pending(job, job.detail or "It is being written into the registry.")
         if job.state == "failed":
-            return {"status": "refused", "reference": job.reference, "detail": job.detail}
-        block = await self.chain.final_block()  # the one that the job is in, or a later one
+            return _refused(job.detail, job)
+        block = await self._final()  # the one that the job is in, or a later one
         expires = int(await self._ask("expiresOf", label, block=block))
         return {"status": "done", "reference": job.reference, "expires": expires, "detail": ""}
 
-    async def _plan(self, label: str, years: int, owner: str, key: str) -> dict[str, Any]:
+    async def _plan(self, label: str, years: int, owner: str, key: str, found: Standing) -> dict[str, Any]:
         """What the key stands for: written down at first. Conflict when it stood for something else."""
         asked = {"label": label, "years": years, "owner": owner}
         known = await trio.to_thread.run_sync(self.sender.outbox.store.fact, f"name:{key}")
         if not known:
-            renews = await self.owner(label) == owner
+            # What has ended is only asked for to be renewed: it was not on offer.
+            renews = found.owner == owner or found.ended
             known = json.dumps({**asked, "renews": renews, "secret": secrets.token_hex(32)})
             await trio.to_thread.run_sync(self.sender.outbox.store.put_fact, f"name:{key}", known)
         plan: dict[str, Any] = json.loads(known)
@@ -137,45 +180,50 @@ class Naming:
             raise Conflict(f"The key {key!r} was used for another name", hint="Choose another key.")
         return plan
 
-    async def _commit(
-        self, label: str, owner: str, key: str, plan: Mapping[str, Any], block: Block
+    async def _before(
+        self, label: str, years: int, owner: str, key: str, plan: Mapping[str, Any], found: Standing
     ) -> dict[str, Any] | None:
-        """None once the commitment is old enough."""
-        if not await self._ask("available", label, block=block):
-            # For 90 days after its end it is kept for its last owner, whom the registry does not name then.
-            over = "" if await self.owner(label, block) else " Its last owner can renew it by a transaction (`renew`)."
-            detail = f"{label}.{self.domain} is taken.{over}"
-            return {"status": "refused", "reference": "", "detail": detail}
-        secret = bytes.fromhex(plan["secret"])
-        commitment = await self._ask("commitmentOf", label, owner, secret, block=block)
-        job = await self._put(f"name:{key}:commit", "commit", [commitment])
-        if job.state == "failed":
-            return {"status": "refused", "reference": job.reference, "detail": job.detail}
-        if job.open:
-            return _pending(
-                job, job.detail or "A commitment is on its way: nobody else can take the name then."
-            )
-        made = await self.chain.block(job.result["block"])
-        if block.time < made.time + _COMMITTED:
-            return _pending(job, "The registry has a name wait for a minute after the commitment.")
-        return None
+        """What is to be done before it can be paid, a step at a time; None once that is all."""
+        block = found.block
+        if not plan["renews"] and not found.free:
+            return _refused(f"{label}.{self.domain} is taken.")
+        price = int(await self._ask("priceOf", label, years * YEAR, block=block))
+        if why := await self._too_dear(price, block):
+            return _refused(why)
+        answer = await self._allow(price, key, block)
+        return (
+            answer
+            if answer is not None or plan["renews"]
+            else await self._commit(label, owner, key, plan, block)
+        )
 
     async def _allow(self, price: int, key: str, block: Block) -> dict[str, Any] | None:
         """None once the registry may take the price of the operator's credits."""
-        vault, mine = contracts.address(self.chain.settings.vault), self.sender.signer.address
-        sites = contracts.address(self.chain.settings.sites)
-        available = (await self.chain.account(mine))["available"]
-        if available < price:
-            detail = f"The operator has {available} credits in the vault, and the name costs {price}."
-            return {"status": "refused", "reference": "", "detail": detail}
-        allowed = await self.chain.read("CreditVault", vault, "allowance", mine, sites, block=block.number)
-        if allowed >= price:
+        vault, sites = (contracts.address(a) for a in (self.chain.settings.vault, self.chain.settings.sites))
+        mine = self.sender.signer.address
+        if await self._read("CreditVault", vault, "allowance", mine, sites, block=block) >= price:
             return None
         data = contracts.encode("CreditVault", "approve", [sites, 2**256 - 1])
         job = await self._write(f"name:{key}:approve", vault, data)
         if job.state == "failed":
-            return {"status": "refused", "reference": job.reference, "detail": job.detail}
-        return _pending(job, "The registry is allowed to take the price.")
+            return _refused(job.detail, job)
+        return _pending(job, job.detail or "The registry is being allowed to take the price.")
+
+    async def _commit(
+        self, label: str, owner: str, key: str, plan: Mapping[str, Any], block: Block
+    ) -> dict[str, Any] | None:
+        """None once the commitment is old enough."""
+        settings = self.chain.settings
+        hidden = commitment(settings.chain_id, settings.sites, label, owner, bytes.fromhex(plan["secret"]))
+        job = await self._put(f"name:{key}:commit", "commit", [hidden])
+        if job.state == "failed":
+            return _refused(job.detail, job)
+        if job.open:
+            return _pending(job, job.detail or "A commitment is on its way: who sees it learns no name.")
+        made = await self.chain.block(job.result["block"])
+        if block.time < made.time + _COMMITTED:
+            return _pending(job, "The registry has a name wait for a minute after the commitment.")
+        return None
 
     def _last(self, label: str, years: int, owner: str, plan: Mapping[str, Any]) -> tuple[str, list[Any]]:
         if plan["renews"]:
@@ -191,12 +239,18 @@ class Naming:
         return await self.sender.put(Job(key=key, to=to, data=data, made=int(time.time()), once=True))
 
 
+def commitment(chain: int, registry: str, label: str, owner: str, secret: bytes) -> bytes:
+    """As `commitmentOf` of the registry, which is not asked: no endpoint learns the secret before it is used."""
+    kinds = ["uint256", "address", "string", "address", "bytes32"]
+    return bytes(keccak(encode(kinds, [chain, registry, label, owner, secret])))
+
+
 def _pending(job: Job, detail: str) -> dict[str, Any]:
     return {"status": "pending", "reference": job.reference, "detail": detail}
 
 
-def _site_text(site: bytes) -> str:
-    return base64.b32encode(site).decode().lower()
+def _refused(detail: str, job: Job | None = None) -> dict[str, Any]:
+    return {"status": "refused", "reference": job.reference if job else "", "detail": detail}
 
 
 def read_contenthash(raw: bytes) -> tuple[str, str]:

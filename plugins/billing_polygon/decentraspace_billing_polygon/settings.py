@@ -103,6 +103,8 @@ def read(table: Mapping[str, Any]) -> Settings:
 def _whole(settings: Settings) -> None:
     if not settings.vault:
         raise ConfigError("plugin.billing_polygon.vault is missing", hint="It is the address of CreditVault.")
+    if settings.labels and not settings.sites:
+        raise ConfigError("plugin.billing_polygon.sites is missing: whose labels `labels` makes names")
     if len(set(settings.rpc)) < len(settings.rpc):
         raise ConfigError("plugin.billing_polygon.rpc names an endpoint twice: it would agree with itself")
     if settings.quorum > len(settings.rpc):

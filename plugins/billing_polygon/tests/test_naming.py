@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.billing_polygon.tests.conftest import Managed, World, account
+from plugins.billing_polygon.tests.conftest import CHAIN, Managed, World, account, operator_settings
 from plugins.billing_polygon.tests.test_on_chain import Mining, ask
 
-from decentraspace.errors import BadInput, Conflict
+from decentraspace.errors import BadInput, ConfigError, Conflict
 from decentraspace.plugins import PluginManager
 from decentraspace.testing import until
-from decentraspace_billing_polygon.naming import read_contenthash, write_contenthash
+from decentraspace_billing_polygon.naming import commitment, read_contenthash, write_contenthash
+from decentraspace_billing_polygon.settings import read
 
 YEAR_PRICE = 5_000_000  # of a label of five characters and more, as the registry was deployed
 KEY = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8"
@@ -29,6 +31,11 @@ async def bought(manager: PluginManager, name: str, key: str, owner: str, years:
         return answer if answer["status"] != "pending" else None
 
     return await until(done, 90)
+
+
+def later(world: World, seconds: int) -> None:
+    world.chain.ask("evm_increaseTime", seconds)
+    world.chain.finalize()
 
 
 async def verify(manager: PluginManager, owner: str, name: str = "garden.dsp") -> Any:
@@ -74,7 +81,7 @@ async def test_a_name_is_bought_once_shown_and_renewed(world: World, managed: Ma
 
     assert await ask(manager, "name_owner", name="garden.dsp") == owner.address
     held = await verify(manager, owner.address)
-    assert (held["state"], held["points"], held["expires"]) == ("held", False, renewed["expires"])
+    assert (held["state"], held["expires"]) == ("held", renewed["expires"])
     assert (await verify(manager, other.address))["state"] == "stranger"
     made = await ask(
         manager, "name_transaction", name="garden.dsp", owner=owner.address, target=f"/ipns/{KEY}"
@@ -88,7 +95,51 @@ async def test_a_name_is_bought_once_shown_and_renewed(world: World, managed: Ma
     site = base64.b32decode(SITE.upper())
     world.send(world.sites.functions.setSite("garden", site), owner)
     assert await resolve(manager) == {"kind": "site", "value": SITE, "ttl": 60}
-    assert (await verify(manager, owner.address))["points"]
+
+
+async def test_what_has_ended_is_nobody_s_and_can_be_renewed(world: World, managed: Managed) -> None:
+    owner, label = world.owner, "meadow.dsp"
+    world.recharge(3 * YEAR_PRICE, world.operator)
+    world.send(world.vault.functions.approve(world.sites.address, YEAR_PRICE), world.operator)
+    secret, year = bytes(31) + b"1", 365 * 86400
+    hidden = commitment(CHAIN, world.sites.address, "meadow", owner.address, secret)
+    assert hidden == world.sites.functions.commitmentOf("meadow", owner.address, secret).call()
+    world.send(world.sites.functions.commit(hidden), world.operator)
+    world.chain.mine(2, 60)
+    world.send(world.sites.functions.register("meadow", owner.address, year, secret), world.operator)
+    world.send(world.sites.functions.setSite("meadow", base64.b32decode(SITE.upper())), owner)
+    manager = await managed(labels="dsp")
+    assert (await verify(manager, owner.address, label))["state"] == "held"
+    assert (await resolve(manager, label))["value"] == SITE
+    later(world, year)
+    assert await resolve(manager, label) == {"kind": "none", "value": "", "ttl": 60}
+    assert await ask(manager, "name_owner", name=label) is None
+    ended = await verify(manager, owner.address, label)
+    assert (ended["state"], "only be renewed" in ended["detail"]) == ("missing", True)
+    quote = await ask(manager, "name_quote", name=label, years=1)
+    assert (quote["available"], "only be renewed" in quote["detail"]) == (False, True)
+    with Mining(world.chain):
+        renewed = await bought(manager, label, "back", owner.address)
+    assert renewed["status"] == "done", renewed
+    assert (await verify(manager, owner.address, label))["state"] == "held"
+    assert (await resolve(manager, label))["value"] == SITE
+    later(world, year + 91 * 86400)
+    assert (await verify(manager, owner.address, label))["state"] == "missing"
+    assert (await ask(manager, "name_quote", name=label, years=1))["available"]
+
+
+async def test_what_the_operator_cannot_pay_is_not_on_offer(
+    world: World, managed: Managed, tmp_path: Path
+) -> None:
+    world.recharge(YEAR_PRICE - 1, world.operator)
+    manager = await managed(labels="dsp")
+    quote = await ask(manager, "name_quote", name="garden.dsp", years=1)
+    assert (quote["available"], "4999999 credits" in quote["detail"]) == (False, True)
+    assert (await bought(manager, "garden.dsp", "one", world.owner.address))["status"] == "refused"
+    assert "10 years" in (await ask(manager, "name_quote", name="garden.dsp", years=11))["detail"]
+    settings = {**operator_settings(tmp_path, world), "labels": "dsp", "sites": ""}
+    with pytest.raises(ConfigError, match="sites is missing"):
+        read(settings)
 
 
 async def test_other_names_are_others(world: World, managed: Managed) -> None:
