@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from decentraspace.content import cid as cids
 from decentraspace.names.cache import Bounds
 from decentraspace.names.service import NameService
+from decentraspace.records.signing import sponsor
 from tests.gateway.served import Owner, Served, until
 from tests.gateway.test_linked import FILES, HOME, link
+from tests.records.factory import make_domain, make_session, make_wallet
 from tests.support import IN_TREE_PLUGINS
 
 SPEAKER = textwrap.dedent('''
@@ -156,3 +159,16 @@ def test_a_link_goes_before_what_the_name_says_of_itself(
     with plugged.node.book.writing() as db:
         db.execute("UPDATE proofs SET fresh = 0")
     until(lambda: plugged.get("moved.eth").body == b"other")
+
+
+def test_claims_of_strangers_shut_nobody_out(plugged: Served, speaker: Speaker, owner: Owner) -> None:
+    """Many come before the one who may link it, and the naming system does not say on its own who that is."""
+    now = int(time.time())
+    for _ in range(20):
+        wallet = make_wallet()
+        record = make_domain(wallet, make_session(wallet), name="crowd.eth")
+        plugged.node.records.add(sponsor(record, plugged.node.key, now), now=now, local=True)
+    link(plugged, owner, "crowd.eth")
+    speaker.say({"holder:crowd.eth": owner.wallet.address})
+    until(lambda: plugged.get("crowd.eth").body == HOME)
+    assert len(plugged.node.book.looked_at("crowd.eth")) == 21

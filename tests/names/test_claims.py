@@ -82,7 +82,7 @@ async def test_many_claims_hide_nobody(server: Knot, tmp_path: Path) -> None:
         shown = await known.claims.shown(name)
         assert shown is not None
         assert shown.link.wallet == owner
-        assert len(known.book.of(name)) <= 10, "nobody made it look into all of them"
+        assert len(known.book.looked_at(name)) <= 10, "nobody made it look into all of them"
     known.close()
 
 

@@ -86,9 +86,18 @@ class Book(Database):
         return _found(row) if row else None
 
     def of(self, name: str) -> list[Found]:
+        """Of wallets that held it once and are not known to be strangers since; who was proven last first."""
         with self.looking() as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM proofs WHERE name = ? LIMIT 100", (name,)).fetchall()  # noqa: S608
+            rows = db.execute(
+                f"SELECT {_COLUMNS} FROM proofs WHERE name = ? AND held > 0 ORDER BY held DESC LIMIT 100",  # noqa: S608
+                (name,),
+            ).fetchall()
         return [_found(row) for row in rows]
+
+    def looked_at(self, name: str) -> dict[bytes, int]:
+        """When each wallet's claim of the name was looked into last."""
+        with self.looking() as db:
+            return dict(db.execute("SELECT wallet, checked FROM proofs WHERE name = ?", (name,)).fetchall())
 
     def put(self, found: Found) -> None:
         proof = found.proof

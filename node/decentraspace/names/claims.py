@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_FIRST = 8  # wallets whose claims are looked into without more reason
+_FIRST = 8  # wallets whose claims of one name are looked into at one time
+_CLAIMS_MOST = 10_000  # wallets that claim one name, of which those eight are chosen
 _AT_ONCE = 8  # proofs that are looked for at one time because it is their turn
 _DEADLINE = 20.0  # seconds for one proof
 _TICK_MOST = 60.0  # seconds between looks at whose turn it is
@@ -150,14 +151,15 @@ class Claims:
     def _decide(self, name: str) -> tuple[Shown | None, bool, bool]:
         """(the link that counts, whether there are claims that nothing is known of, whether something is over).
         Blocking."""
-        claimants = self._records.claimants(name, _FIRST)
+        claimants = self._records.claimants(name, _FIRST + 1)
         if not claimants:
             return None, False, False
         now = int(time.time())
         known = {found.wallet: found for found in self._book.of(name)}
+        known |= {w: found for w in claimants[:_FIRST] if (found := self._book.get(name, w)) is not None}
         best: tuple[tuple[bool, int, int, bytes], Shown] | None = None
         unknown = stale = False
-        for wallet in dict.fromkeys([*known, *claimants]):
+        for wallet in dict.fromkeys([*known, *claimants[:_FIRST]]):
             link = self._records.linked(name, wallet)
             if link is None:
                 continue
@@ -171,6 +173,8 @@ class Claims:
                 rank = (found.proof.state == HELD, link.created, link.seq, link.cid)
                 if best is None or rank > best[0]:
                     best = rank, Shown(link, found)
+        if best is None and len(claimants) > _FIRST:
+            unknown = True  # it may be one of those behind: see _candidates
         return (best[1] if best else None), unknown, stale
 
     # -- finding out
@@ -236,12 +240,16 @@ class Claims:
 
     async def _candidates(self, name: str) -> Sequence[bytes]:
         """Whose claims to look into. Anybody may claim a name, as many as like; so where there are many, those first
-        whom the naming system itself names."""
-        claimants = await trio.to_thread.run_sync(self._records.claimants, name, _FIRST + 1)
-        known = [found.wallet for found in await trio.to_thread.run_sync(self._book.of, name) if found.held]
+        whom the naming system itself names, and of the others some at each look, in turn: it does not name everybody
+        who may link the name, such as a manager, or a wallet that the owner signed for."""
+        claimants = await trio.to_thread.run_sync(self._records.claimants, name, _CLAIMS_MOST)
+        known = [found.wallet for found in await trio.to_thread.run_sync(self._book.of, name)]
+        named: list[bytes] = []
         if len(claimants) > _FIRST:
-            known += await self._named(name)
-        return list(dict.fromkeys([*known[: 2 * _FIRST], *claimants[:_FIRST]]))
+            named = await self._named(name)
+            looked = await trio.to_thread.run_sync(self._book.looked_at, name)
+            claimants.sort(key=lambda wallet: looked.get(wallet, 0))
+        return list(dict.fromkeys([*named, *known[: 2 * _FIRST], *claimants[:_FIRST]]))
 
     async def _named(self, name: str) -> list[bytes]:
         plugin = self.plugin_of(name)
