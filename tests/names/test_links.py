@@ -64,3 +64,34 @@ def test_names_that_are_asked_for(name: str, plain: str | None) -> None:
 def test_what_records_say(texts: list[str], path: str | None) -> None:
     assert links.read(texts) == path
     assert links.read(reversed(texts)) == path
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("shop.eth", "shop.eth"),
+        ("shop-eth", "shop.eth"),
+        ("my--shop-eth", "my-shop.eth"),
+        ("www.shop.eth", "www.shop.eth"),
+        ("welcome", "welcome"),
+        ("www-welcome", "www.welcome"),
+        ("shop.example", None),
+        ("shop-example", None),
+        ("eth--shop", None),
+        ("shop--abcdefghijklmnop", None),
+        ("", None),
+    ],
+)
+def test_hosts_below_the_gateway_s(label: str, name: str | None) -> None:
+    assert links.below(label, {"eth", "welcome"}) == name
+
+
+def test_hosts_of_one_system_s_names_without_its_domain() -> None:
+    for label, name in [
+        ("garden", "garden.dsp"),
+        ("my-garden", "my-garden.dsp"),
+        ("a--b", None),
+        ("a.b", None),
+    ]:
+        assert links.below(label, {"eth", "dsp"}, "dsp") == name
+        assert links.below(label, {"eth"}, "dsp") is None

@@ -26,7 +26,7 @@ from decentraspace.errors import (
     Unavailable,
 )
 from decentraspace.identity.ethereum import checksum_address
-from decentraspace.names import published, spelling
+from decentraspace.names import links, published, spelling
 from decentraspace.names.linking import Standing, State
 from decentraspace.names.links import NotResolved
 from decentraspace.records.schema import PRODUCTION
@@ -352,7 +352,8 @@ async def certificate(call: Call) -> CertificateAnswer:
     """Whether a certificate may be had for a host name
 
     For a server in front that gets certificates on demand, such as Caddy (`on_demand_tls`, `ask`): yes for the
-    gateway's own hosts and for linked names whose proof this node finds; 404 `no-certificate` for all others.
+    gateway's own hosts, for linked names whose proof this node finds, and for the hosts that those of other systems
+    have below the gateway's domain; 404 `no-certificate` for all others.
     """
     call.shared.certificates.take()
     name = spelling.ascii_name(call.query.domain)
@@ -367,8 +368,11 @@ async def _served(call: Call, name: str) -> bool:
         return True
     if name.endswith("." + domain):
         label = name.removesuffix("." + domain)
-        return await trio.to_thread.run_sync(call.node.records.at_host, label) is not None
+        if await trio.to_thread.run_sync(call.node.records.at_host, label) is not None:
+            return True
+        # `name.eth.GATEWAY`: where `name.eth` may.
+        name = links.below(label, call.node.names.of_links.resolvers) or ""
     try:
-        return await call.node.names.of_links.shown(name) is not None
+        return bool(name) and await call.node.names.of_links.shown(name) is not None
     except NotResolved:
         return False

@@ -6,7 +6,7 @@ Source: https://dnslink.dev/, RFC 1035 section 2.3.4, RFC 6761 (names that are n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from decentraspace.errors import Unavailable
@@ -16,6 +16,7 @@ SITE = "/site/"
 """What an answer begins with that leads to a site, before its host label. No record of a name can say so."""
 _NAME_MOST = 253 - len("_dnslink.")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_PLAIN = re.compile(r"(?=.{1,63}$)[a-z0-9]+(?:-[a-z0-9]+)*")
 _PATH = re.compile(r"/ip[fn]s/[^/\s\x00-\x1f\x7f]+(?:/[^\s\x00-\x1f\x7f]*)?")
 _PREFIX = "dnslink="
 # Of one machine or one network: no name server that others ask knows them, and it need not hear of them.
@@ -45,6 +46,22 @@ def normal(name: str, least: int = 2) -> str | None:
     if len(name) > _NAME_MOST or len(labels) < least or labels[-1] in _LOCAL or labels[-1].isdigit():
         return None
     return name if all(_LABEL.fullmatch(label) for label in labels) else None
+
+
+def outlined(label: str) -> str:
+    """The name that such a label stands for: `my--shop-eth` for my-shop.eth."""
+    return re.sub("--|-", lambda found: "-" if found[0] == "--" else ".", label)
+
+
+def below(label: str, domains: Collection[str], plain: str = "") -> str | None:
+    """The name of another system that a host `label`.GATEWAY stands for: `name.eth` or, in one label, `name-eth`; or a
+    top-level name that is itself had. `domains`: top-level ones, of such systems; `plain`: the one of them for which
+    `name` is enough."""
+    name = label if "." in label or label in domains else outlined(label)
+    if name.rpartition(".")[2] in domains:
+        return name
+    # Hosts of sites and of their previews have "--".
+    return f"{label}.{plain}" if plain in domains and _PLAIN.fullmatch(label) else None
 
 
 def read(texts: Iterable[str]) -> str | None:
