@@ -131,6 +131,11 @@ class GatewayConfig:
         most=10_000,
         form=forms.NAME_LINK,
     )
+    plain_hosts: str = _setting(
+        "",
+        "Top-level domain of `names.resolvers` whose names have hosts without it, too: NAME.DOMAIN.",
+        form=forms.TOP_LEVEL,
+    )
 
 
 @dataclass(frozen=True)

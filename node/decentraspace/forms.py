@@ -190,6 +190,13 @@ def _resolver(value: str) -> str:
     return f"{domain}={plugin.strip()}"
 
 
+def _top_level(value: str) -> str:
+    domain = value.strip().lower().removeprefix(".")
+    if domain == "*" or not _RESOLVED.fullmatch(domain):
+        raise ValueError
+    return domain
+
+
 def _peer_id(value: str) -> str:
     if not _PEER_ID.fullmatch(value):
         raise ValueError
@@ -230,6 +237,7 @@ NAMESERVER = Form(
     "IP addresses, port optional (`[ADDRESS]:PORT` of IPv6)",
 )
 RESOLVER = Form("`DOMAIN=PLUGIN`", "eth=dns_ens", _resolver, "`DOMAIN=PLUGIN`")
+TOP_LEVEL = Form("top-level domain", "eth", _top_level)
 PEER_ID = Form("peer id", _SOME_PEER, _peer_id, "peer ids")
 
 

@@ -79,6 +79,7 @@ async def serve_gateway(
         "public_url": gateway.public_url,
         "name_timeout": patience(config),
         "resolvers": [text.partition("=")[0] for text in config.names.resolvers if not text.startswith("*")],
+        "plain_hosts": gateway.plain_hosts,
         "contact": config.node.contact,
         # Without a public one it is of use on this machine alone, as this gateway then is.
         "api": config.api.public_url or ("" if gateway.public_url else config.api_url),

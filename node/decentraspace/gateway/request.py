@@ -17,7 +17,8 @@ _HOST = re.compile(r"([A-Za-z0-9._-]{1,254}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,
 class Settings(NamedTuple):
     """What a worker is told by its node. `cache_bytes`: of prepared pages; `contact`, `api`: how visitors reach
     the operator, empty where they cannot; `name_timeout`: seconds that the node is waited for when it looks up
-    a name; `resolvers`: top-level domains whose names have hosts below the gateway's own."""
+    a name; `resolvers`: top-level domains whose names have hosts below the gateway's own; `plain_hosts`: the one whose
+    names have them without it, or ""."""
 
     blocks: str
     socket: str
@@ -31,6 +32,7 @@ class Settings(NamedTuple):
     public_url: str = ""
     name_timeout: float = 6.0
     resolvers: tuple[str, ...] | list[str] = ()
+    plain_hosts: str = ""
 
 
 class Target(NamedTuple):

@@ -30,6 +30,7 @@ from decentraspace.names.links import SITE
 # Of each worker. What was asked for long ago goes: of every version there was, and of paths that lead nowhere.
 _ENTRIES_MOST, _TARGETS_MOST = 1024, 2048
 _LABEL = re.compile(r"[a-z0-9.-]{1,253}")
+_PLAIN = re.compile(r"(?=.{1,63}$)[a-z0-9]+(?:-[a-z0-9]+)*")
 _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
 _AWAY = "public, max-age=3600"  # for redirects to where content has an origin of its own
 _IN_PATH = "/!$&'()*+,;=:@"  # RFC 3986 section 3.3
@@ -53,6 +54,8 @@ class Router:
         self._domains = frozenset(settings.resolvers)
         self._suffix = "." + settings.domain
         self._public = (urlsplit(settings.public_url).hostname or "").rstrip(".")
+        api = (urlsplit(settings.api).hostname or "").rstrip(".")
+        self._own = {host.removesuffix(self._suffix) for host in (self._public, api)}
         self._site_mode = site_mode(settings.autoindex)
         self._entries: OrderedDict[bytes, siteindex.SiteEntry] = OrderedDict()
         self._targets: OrderedDict[tuple[bytes, str], Target] = OrderedDict()
@@ -227,7 +230,13 @@ class Router:
         certificate for all of them has it, `name-eth`. Where top-level names are themselves had, as with Handshake,
         the domain alone is one, too; no site's label looks like it."""
         name = label if "." in label or label in self._domains else formats.outlined(label)
-        return name if name.rpartition(".")[2] in self._domains else None
+        if name.rpartition(".")[2] in self._domains:
+            return name
+        plain = self.settings.plain_hosts
+        if plain not in self._domains or label in self._own:
+            return None
+        # Hosts of sites and of their previews have "--".
+        return f"{label}.{plain}" if _PLAIN.fullmatch(label) else None
 
     async def _by_link(self, name: str, leads: str | None, path: str, scope: Any) -> Target:
         """On the very host that the name is, or stands for it."""
