@@ -110,6 +110,21 @@ def test_who_has_no_proof_shows_nothing(linking: Served, server: Knot) -> None:
     assert claimed.proof.state == "stranger"
 
 
+def test_a_header_does_not_put_another_site_under_a_name(linking: Served, server: Knot) -> None:
+    """A cache in front would keep it for all."""
+    owner, stranger = linking.site(FILES), linking.site({"index.html": b"stranger's"})
+    name = prove(server, "cached", owner)
+    link(linking, owner, name)
+    seen = set()
+
+    def shows() -> bool:
+        seen.add(linking.get(name, X_Forwarded_Host=stranger.host).body)
+        return linking.get(name).body == HOME
+
+    until(shows)
+    assert seen == {HOME}
+
+
 def test_a_name_that_goes_to_another_owner_is_theirs_at_once(linking: Served, server: Knot) -> None:
     old, new = linking.site(FILES), linking.site({"index.html": b"new owner's"})
     name = prove(server, "sold", old)

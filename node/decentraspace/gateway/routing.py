@@ -108,14 +108,15 @@ class Router:
             raise refusal(400, "Bad request", "The request does not say properly what it is for.")
         if len(path) > PATH_MOST:
             raise refusal(414, "Too long", f"A path has at most {PATH_MOST} characters.")
+        # Before that header: else who sends it could have a cache in front keep another's content under a linked name.
+        if self._may_be_linked(name) and (leads := await self._names.leads(name)) is not None:
+            return await self._by_link(name, leads, path, scope)
         if not self._is_ours(name):
             # A server in front may ask under a name of its own.
             before = scope.headers.get("x-forwarded-host") or ""
             before_name = host_name(before)
             if before_name and self._is_ours(before_name):
                 host, name = before, before_name
-        if self._may_be_linked(name) and (leads := await self._names.leads(name)) is not None:
-            return await self._by_link(name, leads, path, scope)
         if name.endswith(self._suffix):
             label = name[: -len(self._suffix)]
             content, dot, space = label.rpartition(".")
