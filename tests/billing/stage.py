@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -185,9 +186,10 @@ class Stage:
 
 
 class Nursery:
-    """Where operators are forked from."""
+    """Where operators are forked from, by any thread."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self.process = subprocess.Popen(
             [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -195,9 +197,10 @@ class Nursery:
     def fork(self, asked: dict[str, str]) -> int:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        with self._turn:  # or one might get the other's answer, and the other none
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
+            return int(self.process.stdout.readline())
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -225,6 +228,7 @@ class Process:
                  "data": str(self.folder / "data")}  # fmt: skip
         self.pid = self._nursery.fork(asked)
         self._link, _ = self._listener.accept()
+        self._link.settimeout(180)
         self._rest = b""
 
     def do(self, command: dict[str, Any], kills: Sequence[float] = ()) -> dict[str, Any]:
@@ -241,7 +245,6 @@ class Process:
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        self._link.settimeout(180)
         while b"\n" not in self._rest:
             chunk = self._link.recv(65536)
             assert chunk, "it ended: " + self.log()
