@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -102,9 +103,11 @@ def transfer(
         raise Forbidden(f"The key is of {account.address}, and the login of {saved.owner}.")
     if not yes and not key_stdin and sys.stdin.isatty():
         click.confirm(_summary(prepared) + " Send it?", err=True, abort=True)
+    from decentraspace.cli.calls import check
     from decentraspace.cli.sending import send
 
     assert rpc is not None
+    check(prepared["transactions"], _calls(prepared, saved.owner, to))
     hashes = send(rpc, account, prepared["transactions"])
     text = "\n".join(
         [
@@ -117,6 +120,24 @@ def transfer(
         ]
     )
     emit({**prepared, "sent": hashes}, text, as_json)
+
+
+def _calls(prepared: dict[str, Any], owner: str, to: str) -> list[str]:
+    """What `transfer` signs: the fee it has shown, at most the site's entry, and the site's change to `to`."""
+    from decentraspace.cli.calls import address, call
+
+    steps = {step["action"]: step for step in prepared["transactions"]}
+    registry = address(steps.get("transfer_site", {}).get("to"))
+    site = int.from_bytes(base64.b32decode(prepared["site"].upper()), "big")
+    fee = int(prepared["fee"])
+    entered = str(steps.get("register_site", {}).get("data")).lower()
+    wanted = {
+        "approve_fee": call("approve(address,uint256)", registry, fee),
+        # Whatever label it enters, it enters it as the owner's, and costs nothing but gas.
+        "register_site": entered if entered.startswith(call("registerSite(string)")) else "",
+        "transfer_site": call("transferFrom(address,address,uint256)", address(owner), address(to), site),
+    }
+    return [wanted.get(step["action"], "") for step in prepared["transactions"]]
 
 
 def _summary(prepared: dict[str, Any]) -> str:
