@@ -42,3 +42,34 @@ def test_threads_share_arenas() -> None:
         pytest.skip("this C library has no arenas for threads")
     assert arenas("compact") <= 2
     assert arenas(**heap.ENVIRONMENT) <= 2
+
+
+# Pieces as they come from a socket: page faults say how often their memory was given back and taken anew.
+_PIECES = """
+import resource, sys
+from contextlib import nullcontext
+from decentraspace import heap
+heap.keep_compact()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+with heap.keeping_buffers() if sys.argv[1:] else nullcontext():
+    first = [bytearray(500_000) for _ in range(8)]
+    del first
+    before = faults()
+    for _ in range(20):
+        pieces = [bytearray(500_000) for _ in range(8)]
+        del pieces
+    print(faults() - before)
+"""
+
+
+def faults(*arguments: str) -> int:
+    return int(subprocess.check_output([sys.executable, "-c", _PIECES, *arguments], text=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc on Linux")
+def test_what_a_fetch_reads_into_is_kept_meanwhile() -> None:
+    alone = faults()
+    if alone < 1000:
+        pytest.skip("this C library keeps freed memory by itself")
+    assert faults("keep") < alone / 10

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from decentraspace import heap
 from decentraspace.content import car, dagpb
 from decentraspace.content import cid as cids
 from decentraspace.content.blockstore import BlockStore
@@ -41,7 +42,8 @@ async def take_in(
     ProviderFailed for bytes that are not what was asked for or stop coming for `stall` seconds; Unprocessable,
     TooLarge for what is wrong with the content; what the store and the chunks raise.
     """
-    await _Intake(root, store, budget, stall).run(chunks)
+    with heap.keeping_buffers():
+        await _Intake(root, store, budget, stall).run(chunks)
 
 
 class _Intake:

@@ -27,9 +27,7 @@ from decentraspace.records.verdict import RecordRefused
 log = structlog.get_logger(__name__)
 
 _JUDGED_AT_ONCE = 3  # messages: so that who judges never waits for who stores, or for the network
-_BATCHES_WAITING = (
-    8  # messages whose records were judged, and wait to be stored: the more at once, the less is written
-)
+_BATCHES_WAITING = 8  # messages whose records were judged: the more are stored at once, the less is written
 _MANY = 2000  # records from which on the store is told beforehand
 _FAULTS_MOST = 20  # records of one peer in one exchange that no honest node passes on
 _REFUSALS_MOST = 20_000
