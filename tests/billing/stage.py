@@ -39,7 +39,7 @@ class Stage:
         self.anvil = Anvil("--timestamp", str(start), "--gas-limit", "1000000000", "--auto-impersonate",
                            "--balance", "1000000")  # fmt: skip
         self.now, self._dice = start, dice
-        self._client = httpx.Client(timeout=60, trust_env=False)
+        self._client = httpx.Client(timeout=300, trust_env=False)
         self._nonces: dict[str, int] = {}
         self.reorganised = 0
         self.world: World = make_world(self.anvil)
@@ -123,7 +123,7 @@ class Stage:
         self.mine()
         if shaken:
             self.reorganise(self._dice.choice((1, 2)))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while True:
             receipts = self.ask_all([("eth_getTransactionReceipt", (digest,)) for digest in hashes])
             lost = [n for n, receipt in enumerate(receipts) if receipt is None]
@@ -220,7 +220,7 @@ class Process:
         self._path = str(folder / "s")
         self._listener.bind(self._path)
         self._listener.listen(1)
-        self._listener.settimeout(60)
+        self._listener.settimeout(300)
         self.start()
 
     def start(self) -> None:
@@ -228,7 +228,7 @@ class Process:
                  "data": str(self.folder / "data")}  # fmt: skip
         self.pid = self._nursery.fork(asked)
         self._link, _ = self._listener.accept()
-        self._link.settimeout(180)
+        self._link.settimeout(600)
         self._rest = b""
 
     def do(self, command: dict[str, Any], kills: Sequence[float] = ()) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class Process:
 
     def _gone(self) -> None:
         self._link.close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 os.kill(self.pid, 0)
