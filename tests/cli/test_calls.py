@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from decentraspace.cli.calls import address, call, check
+from decentraspace.cli.calls import address, call, check, site
 from decentraspace.cli.ownership import _calls
 from decentraspace.errors import Unprocessable
 from tests.contracts.chains import artifact
@@ -71,10 +71,13 @@ def test_only_what_was_asked_for_is_signed() -> None:
             check(steps, asked)
     with pytest.raises(Unprocessable):
         address("vault")
+    with pytest.raises(Unprocessable):
+        site("not a site's id")
 
 
 def test_a_site_goes_to_whom_its_owner_named() -> None:
     number = int.from_bytes(base64.b32decode(SITE.upper()), "big")
+    assert site(SITE) == number
     registry = "0x" + "0e" * 20
 
     def prepared(**changes: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ amounts, is made here again and compared, so that none has a wallet sign away wh
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,14 @@ def address(text: Any) -> int:
     """As an argument of `call`."""
     try:
         return int(str(text), 16)
+    except ValueError:
+        raise _other() from None
+
+
+def site(text: Any) -> int:
+    """A site's id as an argument of `call`."""
+    try:
+        return int.from_bytes(base64.b32decode(str(text).upper()), "big")
     except ValueError:
         raise _other() from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from pathlib import Path
@@ -124,18 +123,19 @@ def transfer(
 
 def _calls(prepared: dict[str, Any], owner: str, to: str) -> list[str]:
     """What `transfer` signs: the fee it has shown, at most the site's entry, and the site's change to `to`."""
-    from decentraspace.cli.calls import address, call
+    from decentraspace.cli.calls import address, call, site
 
     steps = {step["action"]: step for step in prepared["transactions"]}
     registry = address(steps.get("transfer_site", {}).get("to"))
-    site = int.from_bytes(base64.b32decode(prepared["site"].upper()), "big")
     fee = int(prepared["fee"])
     entered = str(steps.get("register_site", {}).get("data")).lower()
     wanted = {
         "approve_fee": call("approve(address,uint256)", registry, fee),
         # Whatever label it enters, it enters it as the owner's, and costs nothing but gas.
         "register_site": entered if entered.startswith(call("registerSite(string)")) else "",
-        "transfer_site": call("transferFrom(address,address,uint256)", address(owner), address(to), site),
+        "transfer_site": call(
+            "transferFrom(address,address,uint256)", address(owner), address(to), site(prepared["site"])
+        ),
     }
     return [wanted.get(step["action"], "") for step in prepared["transactions"]]
 
