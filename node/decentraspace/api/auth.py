@@ -146,6 +146,7 @@ class Limits:
     upload_bytes: int = attr("Bytes of one upload.")
     upload_files: int = attr("Files of one upload.")
     replicas: int = attr("Nodes that hold a site, which its record may ask for.")
+    names: int = attr("Names linked to sites.")
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ def _tier(call: Call, owner: bytes) -> TierAnswer:
             node.config.api.max_upload,
             node.config.api.max_upload_files,
             limits.paid_replicas if tier == "paid" else limits.free_replicas,
+            limits.paid_names if tier == "paid" else limits.free_names,
         ),
         Amounts(len({h.site_id for h in heads}), sum(h.size for h in heads)),
         node.is_admin(owner),

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _FIRST = 8  # wallets whose claims of one name are looked into at one time
 _CLAIMS_MOST = 10_000  # wallets that claim one name, of which those eight are chosen
 _AT_ONCE = 8  # proofs that are looked for at one time because it is their turn
+_ASKING_MOST = 256  # proofs that are looked for at one time, whoever wants to know
 _DEADLINE = 20.0  # seconds for one proof
 _TICK_MOST = 60.0  # seconds between looks at whose turn it is
 
@@ -82,6 +83,7 @@ class Claims:
         self.resolvers = dict(text.split("=", 1) for text in config.names.resolvers)
         self.gateway = gateway_host(config)
         self.registrar = config.names.registrar
+        self._asking = 0
         self._txt: TxtProofs | None = None
         if config.names.dns:
             from decentraspace.names.dns import Dns
@@ -184,6 +186,15 @@ class Claims:
     ) -> Found:
         """Ask now whether `wallet` may have `name` show `site` (a host label). `proof`: that of the link. Unavailable
         when nobody can say. `keep`: remember it; of who has no link of the name that would only fill the book."""
+        if self._asking >= _ASKING_MOST:
+            raise NotResolved("Too many names are being looked into just now")
+        self._asking += 1
+        try:
+            return await self._verify(name, wallet, site, proof, keep)
+        finally:
+            self._asking -= 1
+
+    async def _verify(self, name: str, wallet: bytes, site: str, proof: str, keep: bool) -> Found:
         owner = checksum_address(wallet).lower()
         with trio.move_on_after(_DEADLINE):
             said = await self._ask(name, owner, site, proof)
@@ -277,12 +288,10 @@ class Claims:
 
     async def _check_again(self, every: float) -> None:
         before = int(time.time() - every) + 1
-        last: set[tuple[str, bytes]] = set()
-        while due := await trio.to_thread.run_sync(self._book.due, before, _AT_ONCE):
-            this = {(found.name, found.wallet) for found in due}
-            if this <= last:
-                return  # nobody can say; they are asked again at the next look
-            last |= this
+        after = (-1, "", b"")
+        # Each once: those of which nobody can say are asked for again at the next look, and keep no others waiting.
+        while due := await trio.to_thread.run_sync(self._book.due, before, _AT_ONCE, after):
+            after = due[-1].place
             async with trio.open_nursery() as nursery:
                 for found in due:
                     nursery.start_soon(self._check_one, found)
