@@ -1,6 +1,7 @@
 """A process with the plugin in it, for a test that kills it: `killed.py CONFIG DATA`, with work on standard input.
 
-Offers a batch and a deposit again and again, as a node does, and prints how they stand, a line of JSON each time.
+Offers a batch and a deposit, or the purchase of a name, again and again, as a node does, and prints how they stand, a
+line of JSON each time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ async def main(file: Path, data: Path) -> None:
     await manager.call("node_started")
     while True:
         try:
+            if "purchase" in work:
+                bought = await manager.first("name_purchase", **work["purchase"])
+                print(json.dumps(bought.value if bought else {}), flush=True)
+                await trio.sleep(0.05)
+                continue
             found = await manager.first("ledger_settle", charges=work["charges"], root=work["root"])
             paid = await manager.first("chain_send", **work["deposit"])
         except DecentraSpaceError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account.signers.local import LocalAccount
 from plugins.billing_polygon.tests.conftest import World, account
 from plugins.billing_polygon.tests.test_on_chain import Mining
 
@@ -98,3 +99,38 @@ def test_nothing_is_paid_twice_or_forgotten(world: World, workbench: Workbench, 
     mine = [log["args"]["amount"] for log in logs if log["args"]["owner"] == account(5).address]
     assert len(mine) == rounds
     print(f"{kills} kills in {rounds} rounds")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_name_is_bought_once_and_renewed_once(world: World, workbench: Workbench, tmp_path: Path) -> None:
+    """What is done twice would be paid twice: a year more each time."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    workbench.parts(replace_after=2, labels="dsp").blocks.close()
+    price, year = world.sites.functions.YEAR_PRICE().call(), 365 * 86400
+    world.recharge(5 * price, world.operator)
+    with Mining(world.chain, every=0.1):
+        ends = [bought(world.owner, key, tmp_path, dice)["expires"] for key in ("first", "second")]
+    assert ends[1] - ends[0] == year
+    assert world.sites.functions.expiresOf("garden").call() == ends[1]
+    assert world.income() == 3 * price
+
+
+def bought(owner: LocalAccount, key: str, folder: Path, dice: random.Random) -> dict[str, Any]:
+    """The answer in the end, of a process that is killed now and then."""
+    asked = {"name": "garden.dsp", "years": 1, "owner": owner.address, "key": key, "contact": None}
+    for kills in range(50):
+        node = Node(folder, {"purchase": asked})
+        try:
+            found = node.states()
+            until = time.monotonic() + (2 * dice.random() if kills < 4 else 120)
+            while time.monotonic() < until and found.get("status") != "done":
+                found = node.states()
+        finally:
+            node.kill()
+        assert found.get("status") != "refused", found
+        if found.get("status") == "done":
+            return found
+    raise AssertionError("it does not come to an end")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,27 @@ async def test_a_name_is_bought_once_shown_and_renewed(world: World, managed: Ma
     site = base64.b32decode(SITE.upper())
     world.send(world.sites.functions.setSite("garden", site), owner)
     assert await resolve(manager) == {"kind": "site", "value": SITE, "ttl": 60}
+
+
+async def test_who_copies_the_commitment_stops_nobody(world: World, managed: Managed, tmp_path: Path) -> None:
+    owner = world.owner.address
+    world.recharge(YEAR_PRICE, world.operator)
+    manager = await managed(labels="dsp")
+    asked = {"name": "garden.dsp", "years": 1, "owner": owner.lower(), "key": "one", "contact": None}
+    assert (await ask(manager, "name_purchase", **asked))["status"] == "pending"
+    # As somebody does who sees it on its way, and pays for being faster. Nothing of it is the other's to use.
+    [file] = tmp_path.rglob("polygon.sqlite")
+    with closing(sqlite3.connect(file)) as db:
+        [plan] = db.execute("SELECT value FROM facts WHERE name = 'name:one'").fetchone()
+    hidden = commitment(
+        CHAIN, world.sites.address, "garden", owner, bytes.fromhex(json.loads(plan)["secret"])
+    )
+    world.send(world.sites.functions.commit(hidden), account(5))
+    with Mining(world.chain):
+        done = await bought(manager, "garden.dsp", "one", owner)
+    assert done["status"] == "done", done
+    assert world.sites.functions.ownerOfLabel("garden").call() == owner
+    assert world.income() == 0
 
 
 async def test_what_has_ended_is_nobody_s_and_can_be_renewed(world: World, managed: Managed) -> None:
