@@ -112,6 +112,23 @@ async def test_proofs_are_looked_at_again_though_nobody_visits(server: Knot, tmp
     known.close()
 
 
+async def test_names_of_which_nobody_can_say_keep_no_others_from_being_looked_at(
+    server: Knot, tmp_path: Path
+) -> None:
+    known = Known(tmp_path, config(server, check_every=1.0, grace=0.0, timeout=1.0))
+    for number in range(20):
+        name = f"none{number:02}.elsewhere.example"  # not this server's: it refuses to say
+        known.book.put(found_now(name, known.claim(name), Proof("held", "txt", ""), 1, None))
+    owner = known.claim(f"behind.{ZONE}")
+    name = prove(server, "behind", b"\1" * 20)
+    known.book.put(found_now(name, owner, Proof("held", "txt", ""), 2, None))
+    async with known.running():
+        with trio.fail_after(60):
+            while (found := known.book.get(name, owner)) is None or found.proof.state != "stranger":
+                await trio.sleep(0.05)
+    known.close()
+
+
 async def test_what_was_found_outlives_a_restart(server: Knot, tmp_path: Path) -> None:
     known = Known(tmp_path, config(server))
     owner = known.claim(f"kept.{ZONE}")

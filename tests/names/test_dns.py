@@ -18,6 +18,7 @@ from decentraspace.config import load
 from decentraspace.names.cache import Bounds
 from decentraspace.names.dns import Dns, parse_server
 from decentraspace.names.links import Answer, NotResolved
+from decentraspace.names.proofs import TxtProofs
 from decentraspace.names.service import NameService
 from tests.names.knot import ZONE, Knot, Liar, knot
 
@@ -291,6 +292,8 @@ async def test_a_machine_without_name_servers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dns.resolver.BaseResolver, "read_resolv_conf", nothing)
     with pytest.raises(NotResolved, match="no name server"):
         await Dns([], 20.0)(NAME)
+    with pytest.raises(NotResolved, match="no name server"):
+        await TxtProofs(Dns([], 20.0)).verify(NAME, "0x" + "1" * 40, "gateway.example")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ class Found:
     held: int = 0
     lost: int = 0
 
+    @property
+    def place(self) -> tuple[int, str, bytes]:
+        """Among those whose turn it is."""
+        return self.checked, self.name, self.wallet
+
     def stands(self, now: int, check_every: float, grace: float) -> bool:
         """Whether the wallet's links of the name are shown. What is gone, or nobody can confirm any more, is shown for
         `grace` seconds; what is somebody else's is not."""
@@ -115,12 +120,13 @@ class Book(Database):
         with self.writing() as db:
             db.execute("DELETE FROM proofs WHERE name = ? AND wallet = ?", (name, wallet))
 
-    def due(self, before: int, limit: int) -> list[Found]:
-        """Those that were held once and were looked at before that time, longest ago first."""
+    def due(self, before: int, limit: int, after: tuple[int, str, bytes] = (-1, "", b"")) -> list[Found]:
+        """Those that were held once and were looked at before that time, longest ago first; those behind `after`."""
         with self.looking() as db:
             rows = db.execute(
-                f"SELECT {_COLUMNS} FROM proofs WHERE checked < ? AND held > 0 ORDER BY checked LIMIT ?",  # noqa: S608
-                (before, limit),
+                f"SELECT {_COLUMNS} FROM proofs WHERE checked < ? AND held > 0 "  # noqa: S608
+                "AND (checked, name, wallet) > (?, ?, ?) ORDER BY checked, name, wallet LIMIT ?",
+                (before, *after, limit),
             ).fetchall()
         return [_found(row) for row in rows]
 

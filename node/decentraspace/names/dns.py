@@ -70,7 +70,7 @@ class Dns:
         except dns.resolver.NXDOMAIN as nothing:
             return Answer(None, _ttl_of_nothing(nothing))
         except dns.resolver.NoResolverConfiguration as error:
-            raise NotResolved("This machine has no name server", hint="Set names.nameservers.") from error
+            raise _no_server() from error
         except (dns.exception.DNSException, OSError) as error:
             raise NotResolved(f"No name server could tell what {name} stands for") from error
         if found.rrset is None:
@@ -83,12 +83,12 @@ class Dns:
         return Answer(links.read(texts), max(0.0, min(found.rrset.ttl, found.chaining_result.minimum_ttl)))
 
     async def texts(self, name: str) -> list[Asked]:
-        """TXT records of a name, as each server has them, asked side by side."""
-        servers = [
-            server
-            for server in self._ready().nameservers
-            if isinstance(server, dns.nameserver.Do53Nameserver)
-        ]
+        """TXT records of a name, as each server has them, asked side by side. NotResolved where there is no server."""
+        try:
+            known = self._ready().nameservers
+        except dns.resolver.NoResolverConfiguration as error:
+            raise _no_server() from error
+        servers = [server for server in known if isinstance(server, dns.nameserver.Do53Nameserver)]
         found: list[Asked | None] = [None] * len(servers[:_SERVERS_MOST])
 
         async def ask(place: int, server: dns.nameserver.Do53Nameserver) -> None:
@@ -145,6 +145,10 @@ class Dns:
                 ]
             self._resolver, self._read = self._made(servers), now
         return self._resolver
+
+
+def _no_server() -> NotResolved:
+    return NotResolved("This machine has no name server", hint="Set names.nameservers.")
 
 
 def _ttl_of_nothing(nothing: dns.resolver.NXDOMAIN) -> float:

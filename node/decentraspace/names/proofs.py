@@ -90,9 +90,16 @@ class TxtProofs:
             nonlocal points, warning
             points, warning = await self._pointing(name, gateway)
 
+        asked: list[Asked] = []
+        trouble: NotResolved | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
-            asked = await self._dns.texts(f"{LABEL}.{name}")
+            try:
+                asked = await self._dns.texts(f"{LABEL}.{name}")
+            except NotResolved as error:
+                trouble = error  # not from inside: a nursery would wrap it
+        if trouble is not None:
+            raise trouble
         _need_an_answer(asked, name)
         named = _agreed(asked)
         record = f"TXT record {PREFIX}{owner} at {LABEL}.{name}"
