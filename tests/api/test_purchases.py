@@ -37,6 +37,8 @@ SELLER = textwrap.dedent('''
             file.write(json.dumps({"name": name, "years": years, "owner": owner, "key": key,
                                    "contact": sorted(contact or {})}) + "\\\\n")
         status = said(node)["status"]
+        if status == "off":
+            return None
         if status == "down":
             raise errors.Unavailable("The registrar does not answer")
         if status == "bad":
@@ -192,6 +194,42 @@ async def test_who_cannot_pay_buys_nothing(
     refused = await buy(client, person)
     assert (refused.status_code, refused.json()["missing"]) == (402, 1)
     assert shop.asked() == []
+
+
+async def test_what_a_plugin_began_is_not_given_back_because_it_sells_no_longer(
+    client: httpx.AsyncClient, person: Person, node: SmallNode, shop: Shop
+) -> None:
+    bill(node, person.address)
+    before, _ = await room(client, person)
+    shop.say("pending")
+    assert (await buy(client, person)).json()["status"] == "pending"
+    shop.say("off")
+    assert (await buy(client, person)).json()["status"] == "pending"
+    assert await room(client, person) == (before - PRICE, 0)
+    shop.say("done")
+    assert (await buy(client, person)).json()["status"] == "done"
+    assert node.buying._locks == {}, "nothing is kept of keys that nobody waits for"
+
+
+async def test_purchases_at_a_plugin_that_is_gone_keep_no_others_waiting(node: SmallNode, shop: Shop) -> None:
+    from decentraspace.names.buying import Purchase
+
+    person = Person(node)
+    bill(node, person.address)
+    for number in range(120):
+        gone = Purchase(f"{number:064}", person.address, "a.gone", 1, "gone", 1, "pending", at=number)
+        node.buying._set_aside(gone)
+    made = Purchase("a" * 64, person.address, "my.shop", 1, "seller", PRICE, "pending", at=int(time.time()))
+    node.buying._set_aside(made)
+    async with node.serving():
+
+        def bought() -> bool:
+            found = node.buying.get(made.key)
+            return found is not None and found.status == "done"
+
+        import trio
+
+        await trio.to_thread.run_sync(until, bought)
 
 
 async def test_a_purchase_goes_on_after_a_crash(node: SmallNode, shop: Shop) -> None:

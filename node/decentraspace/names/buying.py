@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
@@ -75,7 +76,19 @@ class Buying:
 
     def __init__(self, book: Book, claims: Claims, plugins: Plugins, ledger: Ledger) -> None:
         self._book, self._claims, self._plugins, self._ledger = book, claims, plugins, ledger
-        self._locks: dict[str, trio.Lock] = {}
+        self._locks: dict[str, trio.Lock] = {}  # of the keys that somebody holds or waits for
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        """One at a time for one purchase."""
+        lock = self._locks.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            found = lock.statistics()
+            if not found.locked and not found.tasks_waiting and self._locks.get(key) is lock:
+                del self._locks[key]
 
     def reserved(self, owner: bytes) -> int:
         """Credits that are set aside for the owner's purchases. Blocking."""
@@ -121,7 +134,7 @@ class Buying:
         if not 0 < len(key) <= 200:
             raise BadInput("A purchase has a key of 1 to 200 characters")
         own = hashlib.sha256(owner + key.encode()).hexdigest()
-        async with self._locks.setdefault(own, trio.Lock()):
+        async with self._alone(own):
             before = await trio.to_thread.run_sync(self.get, own)
             if before is None:
                 before = await self._reserve(owner, name, years, own, most, renew)
@@ -185,6 +198,9 @@ class Buying:
             if known.status == "pending":
                 return await self._note(known._replace(detail=str(error)))
             return await self._note(known._replace(status="refused", detail=str(error)))
+        if value is None and known.status == "pending":
+            # It had begun; its settings have gone since. Whether it has bought, nobody knows.
+            return await self._note(known._replace(detail=f"The plugin {known.plugin} sells no names now."))
         if value is None:
             return await self._note(known._replace(status="refused", detail="Nobody sells it."))
         now = known._replace(
@@ -229,21 +245,22 @@ class Buying:
         task_status.started()
         while True:
             with carrying_on(log, "name_purchases_not_continued"):
-                for key in await trio.to_thread.run_sync(self._open):
-                    async with self._locks.setdefault(key, trio.Lock()):
+                for key, plugin in await trio.to_thread.run_sync(self._open):
+                    if plugin not in self._plugins.having("name_purchase"):
+                        continue  # it may come back; others need not wait for that
+                    async with self._alone(key):
                         known = await trio.to_thread.run_sync(self.get, key)
-                        if known is not None and known.plugin in self._plugins.having("name_purchase"):
+                        if known is not None:
                             with carrying_on(log, "name_purchase_not_continued"):
                                 await self._go_on(known, None)
-                    self._locks.pop(key, None)
             await trio.sleep(_AGAIN)
 
-    def _open(self) -> list[str]:
+    def _open(self) -> list[tuple[str, str]]:
+        """(key, plugin); as many as credits were set aside for."""
         with self._book.looking() as db:
-            rows = db.execute(
-                "SELECT key FROM purchases WHERE status IN ('reserved', 'pending') ORDER BY at LIMIT 100"
+            return db.execute(
+                "SELECT key, plugin FROM purchases WHERE status IN ('reserved', 'pending') ORDER BY at"
             ).fetchall()
-        return [row[0] for row in rows]
 
 
 def _unsold(name: str) -> NotFound:
