@@ -7,6 +7,7 @@ Links   where names lead that are no keys; the node keeps it longer
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import NamedTuple
 
 from decentraspace.gateway.control import ControlClient
@@ -27,7 +28,7 @@ class Known:
 
     async def resolved(self, name: str) -> bool:
         """Whether to look into the store again."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self._unknown.get(name, 0.0) > now:
             return False
         if await self._control.ask("resolve", 5.0, host=name):
@@ -54,24 +55,26 @@ class Links:
     def __init__(self, control: ControlClient, timeout: float) -> None:
         self._control, self._timeout = control, timeout
         self._kept: dict[str, tuple[float, Link]] = {}
+        self._sites: dict[str, tuple[float, str]] = {}  # of these, those that lead to a site: its host label
         self._asking: dict[str, asyncio.Task[Link]] = {}
 
     def site(self, name: str) -> str:
         """The host label of the site that a name shows, as far as it is known here, else "": for every request, so
         that one for a busy name never waits for the node."""
-        kept = self._kept.get(name)
-        if kept is None or kept[1].path is None or not kept[1].path.startswith(SITE):
+        kept = self._sites.get(name)
+        if kept is None:
             return ""
-        left = kept[0] - asyncio.get_running_loop().time()
-        if left <= 0:
-            return ""
-        if left < _KEPT_FOR / 2 and name not in self._asking and len(self._asking) < _AT_ONCE:
-            self._start(name)
-        return kept[1].path[len(SITE) :]
+        left = kept[0] - monotonic()  # not the loop's: asking which loop runs is a system call
+        if left < _KEPT_FOR / 2:
+            if left <= 0:
+                return ""
+            if name not in self._asking and len(self._asking) < _AT_ONCE:
+                self._start(name)
+        return kept[1]
 
     async def get(self, name: str) -> Link:
         kept = self._kept.get(name)
-        if kept is not None and asyncio.get_running_loop().time() < kept[0]:
+        if kept is not None and monotonic() < kept[0]:
             return kept[1]
         asking = self._asking.get(name)
         if asking is None:
@@ -94,5 +97,11 @@ class Links:
             link = Link(None, 0.0, said.get("reason") or "This node cannot look it up just now.")
         if len(self._kept) >= _MOST:
             self._kept.clear()
-        self._kept[name] = asyncio.get_running_loop().time() + _KEPT_FOR, link
+            self._sites.clear()
+        until = monotonic() + _KEPT_FOR
+        self._kept[name] = until, link
+        if link.path is not None and link.path.startswith(SITE):
+            self._sites[name] = until, link.path[len(SITE) :]
+        else:
+            self._sites.pop(name, None)
         return link
