@@ -232,6 +232,15 @@ async def test_purchases_at_a_plugin_that_is_gone_keep_no_others_waiting(node: S
         await trio.to_thread.run_sync(until, bought)
 
 
+async def test_a_node_that_charges_nobody_buys_nothing(
+    client: httpx.AsyncClient, person: Person, shop: Shop
+) -> None:
+    """Its operator would pay the registrar for whoever asks."""
+    refused = await buy(client, person)
+    assert (refused.status_code, slug(refused)) == (404, "name-not-sold"), refused.text
+    assert shop.asked() == []
+
+
 async def test_a_purchase_goes_on_after_a_crash(node: SmallNode, shop: Shop) -> None:
     """Written down as reserved, and nobody knows whether the plugin was asked."""
     from decentraspace.names.buying import Purchase

@@ -39,6 +39,8 @@ _COLUMNS = "key, owner, name, years, plugin, credits, status, reference, detail,
 class Ledger(Protocol):
     """What is used of it. Blocking."""
 
+    @property
+    def billing(self) -> bool: ...
     def require(self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0) -> Any: ...
     def settle_aside(self, key: str, owner: bytes, service: str, credits: int) -> Any: ...
 
@@ -173,6 +175,13 @@ class Buying:
 
     def _set_aside(self, made: Purchase) -> None:
         """Look whether it is covered and write down that it is reserved, with nobody in between. Blocking."""
+        if made.credits and not self._ledger.billing:
+            # Nobody pays for anything here; sellers of names want money of the operator all the same.
+            raise NotFound(
+                "This node takes no credits just now, so it buys no names",
+                hint="Buy it elsewhere and link it, or ask a node that has a plugin for billing.",
+                slug="name-not-sold",
+            )
         with self._book.buying:
             self._ledger.require(made.owner, NAMES, credits=made.credits)
             with self._book.writing() as db:
