@@ -148,7 +148,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         known = peer(first)
         second = start(
             "second", polygon.account(3).key,
-            NETWORK_BOOTSTRAP=known, GATEWAY_DOMAIN=DOMAIN, GATEWAY_PUBLIC_URL=f"https://{DOMAIN}",
+            NETWORK_BOOTSTRAP=known,
+            GATEWAY_DOMAIN=DOMAIN, GATEWAY_PLAIN_HOSTS="dsp", GATEWAY_PUBLIC_URL=f"https://{DOMAIN}",
         )  # fmt: skip
         (folder / "careless").mkdir()
         nobody = f"127.0.0.1:{free_port()}"
@@ -217,6 +218,8 @@ def test_a_name_where_it_was_not_linked(stage: Stage, kind: str) -> None:
         shows_safely(stage, NAMES[kind])
     else:  # for visitors who know nothing of such names
         shows_safely(stage, f"{NAMES[kind]}.{DOMAIN}")
+    if kind == "own":
+        shows_safely(stage, f"garden.{DOMAIN}")
 
 
 @pytest.mark.parametrize("kind", NAMES)

@@ -371,7 +371,8 @@ async def _served(call: Call, name: str) -> bool:
         if await trio.to_thread.run_sync(call.node.records.at_host, label) is not None:
             return True
         # `name.eth.GATEWAY`: where `name.eth` may.
-        name = links.below(label, call.node.names.of_links.resolvers) or ""
+        plain = call.node.config.gateway.plain_hosts
+        name = links.below(label, call.node.names.of_links.resolvers, plain) or ""
     try:
         return bool(name) and await call.node.names.of_links.shown(name) is not None
     except NotResolved:

@@ -104,11 +104,6 @@ def inlined(name: str) -> str:
     return name.replace("-", "--").replace(".", "-")
 
 
-def outlined(label: str) -> str:
-    """The DNS name of such a label."""
-    return re.sub("--|-", lambda found: "-" if found[0] == "--" else ".", label)
-
-
 def _accepted(accept: str) -> str:
     """The first form that the header names."""
     places = [(accept.find(kind), form) for form, kind in TYPES.items() if kind in accept]

@@ -25,12 +25,11 @@ from decentraspace.gateway.request import (
     parse_cid,
     refusal,
 )
-from decentraspace.names.links import SITE
+from decentraspace.names.links import SITE, below, outlined
 
 # Of each worker. What was asked for long ago goes: of every version there was, and of paths that lead nowhere.
 _ENTRIES_MOST, _TARGETS_MOST = 1024, 2048
 _LABEL = re.compile(r"[a-z0-9.-]{1,253}")
-_PLAIN = re.compile(r"(?=.{1,63}$)[a-z0-9]+(?:-[a-z0-9]+)*")
 _NO_CONTENT = cids.parse("bafkqaaa")  # the empty block: what clients ask a gateway for to see if it is one
 _AWAY = "public, max-age=3600"  # for redirects to where content has an origin of its own
 _IN_PATH = "/!$&'()*+,;=:@"  # RFC 3986 section 3.3
@@ -197,7 +196,7 @@ class Router:
         key = self._names.key_of(label)
         if key is not None and self._names.text_of(key) != label:
             raise self._to(f"{self._names.text_of(key)}.ipns.{_parent(host, '.ipns.')[2:]}", path[1:], scope)
-        name = label if key is not None or "." in label else formats.outlined(label)
+        name = label if key is not None or "." in label else outlined(label)
         found = await self._named(name, path[1:], scope)
         gateway = _parent(host, ".ipns.")
         mode = self._mode("/ipns/" + name, own_host=True, gateway=gateway, cache=found.cache)
@@ -230,14 +229,8 @@ class Router:
         """The name of another system that a host below the gateway's stands for: `name.eth`, or in one label, as a
         certificate for all of them has it, `name-eth`. Where top-level names are themselves had, as with Handshake,
         the domain alone is one, too; no site's label looks like it."""
-        name = label if "." in label or label in self._domains else formats.outlined(label)
-        if name.rpartition(".")[2] in self._domains:
-            return name
-        plain = self.settings.plain_hosts
-        if plain not in self._domains or label in self._own:
-            return None
-        # Hosts of sites and of their previews have "--".
-        return f"{label}.{plain}" if _PLAIN.fullmatch(label) else None
+        found = below(label, self._domains, self.settings.plain_hosts)
+        return None if label in self._own else found
 
     async def _by_link(self, name: str, leads: str | None, path: str, scope: Any) -> Target:
         """On the very host that the name is, or stands for it."""
