@@ -59,6 +59,7 @@ async def test_a_site_goes_when_its_time_is_over_and_comes_back_when_paid(
         assert (await deploy()).status_code == 200
         site = person.site_id()
         node.ledger.bind(31337, VAULT, OPERATOR)
+        node.ledger.take_events({"chain": 31337, "next_block": 1, "events": []})
         node.ledger.tick(Moment.now(), node.billing._paid_for())
         await removing.look()
         assert node.ledger.site_state(site, person.address).state == "ending"

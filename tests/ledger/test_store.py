@@ -365,6 +365,26 @@ def test_sites_that_change_hands_are_paid_for_by_their_new_owner(world: World) -
     assert world.ledger.site_owner(HERS) == BOB
 
 
+def test_a_site_that_was_sold_is_not_paused_for_what_its_owner_before_lacks(world: World) -> None:
+    world.tick(10, {HERS: Held(ANN, GIB)})
+    world.use(HERS, ANN, size=3 * GIB)
+    world.tick()
+    assert world.ledger.is_unserved(HERS)
+    world.vault.emit("site_transferred", site=HERS, owner=address(BOB), label="")
+    world.follow()
+    # The free allowance of its new owner, who has granted nothing yet.
+    assert not world.ledger.is_unserved(HERS)
+    world.use(HERS, BOB, size=3 * GIB)
+    world.tick(10, {HERS: Held(BOB, GIB)})
+    assert world.ledger.is_unserved(HERS)
+    assert {p.service for p in world.ledger.site_state(HERS, BOB).pauses} == {EGRESS, STORAGE}
+    world.vault.allocate(BOB, 50_000_000)
+    world.follow()
+    assert not world.ledger.is_unserved(HERS)
+    world.hour()
+    assert world.ledger.site_state(HERS, BOB).pauses == ()
+
+
 def test_books_of_another_vault_are_left_alone(world: World) -> None:
     with pytest.raises(Conflict):
         world.ledger.bind(CHAIN, "0x" + "ee" * 20, OPERATOR)

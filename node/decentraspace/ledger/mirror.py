@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from decentraspace.errors import Conflict
-from decentraspace.ledger import allocations, booking, facts, journal
+from decentraspace.ledger import allocations, booking, facts, journal, pauses
 
 _SITE_EVENTS = 20_000  # at once; the hook gives at most 10,000 of one block
 
@@ -104,6 +104,7 @@ def take(db: sqlite3.Connection, answer: Mapping[str, Any], at: int) -> list[New
             news += _apply(db, operator, event, at)
     # Never back: a plugin that starts anew says the same again, which counts once.
     facts.put(db, "next_block", max(cursor(db), answer["next_block"]))
+    facts.put(db, "followed", facts.clock(db).seconds)
     if "final_block" in answer:
         facts.put(db, "final", {"block": answer["final_block"], "time": answer.get("final_time", 0)})
     return news
@@ -223,6 +224,7 @@ def _transferred(db: sqlite3.Connection, operator: bytes | None, event: Event, a
         "label = CASE WHEN excluded.label <> '' THEN excluded.label ELSE label END",
         (event["site"], raw(event["owner"]), event.get("label", "")),
     )
+    pauses.hand_over(db, event["site"], raw(event["owner"]))
     return [News("site_transferred", raw(event["owner"]), event["site"])]
 
 

@@ -23,6 +23,9 @@ from decentraspace.ledger.prices import EGRESS, REQUESTS, SERVED, STORAGE
 OWNER, EXPIRED = "owner", "expired"
 COUNTED = (CREDIT, CAP, EXPOSURE)
 """Reasons that follow from the books."""
+UNPAID = (CREDIT, CAP)
+"""Those of them for which data goes in the end. What waits for a settlement was granted: its owner has paid."""
+_MONTH = 32 * 86400
 WARNINGS = (30 * 86400, 7 * 86400, 86400)
 """Seconds before a site ends that its owner is warned."""
 
@@ -79,8 +82,8 @@ def follow(db: sqlite3.Connection, owner: bytes, wanted: Wanted, at: int) -> lis
     changes, before = [], _counted(db, owner)
     for site, service in sorted(before.keys() - wanted.keys()):
         db.execute(
-            "DELETE FROM pauses WHERE site = ? AND service = ? AND reason IN (?, ?, ?)",
-            (site, service, *COUNTED),
+            "DELETE FROM pauses WHERE site = ? AND service = ? AND owner = ? AND reason IN (?, ?, ?)",
+            (site, service, owner, *COUNTED),
         )
         if not _any(db, site, service):
             changes.append(Change(owner, site, service, ""))
@@ -122,6 +125,11 @@ def resume(db: sqlite3.Connection, owner: bytes, site: str, service: str, reason
     return [Change(owner, site, service, "")] if done.rowcount and not _any(db, site, service) else []
 
 
+def hand_over(db: sqlite3.Connection, site: str, owner: bytes) -> None:
+    """A site is another's now: what is paused of it follows from how that one stands."""
+    db.execute("UPDATE pauses SET owner = ? WHERE site = ?", (owner, site))
+
+
 def unserved(db: sqlite3.Connection) -> set[str]:
     """Sites whose visitors get 402."""
     rows = db.execute("SELECT DISTINCT site FROM pauses WHERE service IN (?, ?)", SERVED)
@@ -153,6 +161,12 @@ def warning(left: int) -> int:
     return min(due, default=0)
 
 
+def kept(reason: str, grace: int) -> int:
+    """Seconds that data is kept for all that. A cap ends with its month: whoever had visitors use it up, who may be
+    anybody, is not to have had the data removed as well."""
+    return max(grace, _MONTH) if reason == CAP else grace
+
+
 def look(
     db: sqlite3.Connection, site: str, owner: bytes, tier: str, lifetime: int, at: int
 ) -> tuple[list[Change], int]:
@@ -179,9 +193,8 @@ def state_of(db: sqlite3.Connection, site: str, tier: str, lifetime: int, grace:
     pauses = tuple(Pause(*row) for row in rows)
     term = db.execute("SELECT renewed, expires, warned FROM terms WHERE site = ?", (site,)).fetchone()
     end = end_of(term[0], term[1], tier, lifetime) if term else None
-    unpaid = [p.since for p in pauses if p.service == STORAGE and p.reason in COUNTED]
-    unpaid += [p.since for p in pauses if p.reason == EXPIRED]
-    removable = min(unpaid) + grace if unpaid else None
+    unpaid = [p for p in pauses if p.reason == EXPIRED or (p.service == STORAGE and p.reason in UNPAID)]
+    removable = min((p.since + kept(p.reason, grace) for p in unpaid), default=None)
     gone = db.execute("SELECT 1 FROM removals WHERE site = ? AND removed > 0", (site,)).fetchone()
     if removable is not None:
         state = "removed" if gone else "ending"

@@ -287,7 +287,8 @@ class Ledger(Owners):
             return removals.Removals()
         with self._write() as db:
             found = removals.look(db, facts.clock(db).seconds, at, self.config.billing.grace)
-            self._removed = removals.removed(db)
+        with self._lock, reading():
+            self._removed = removals.removed(self._db)
         return found
 
     def is_removed(self, site: str) -> bool:
@@ -369,6 +370,12 @@ def _standing_of(
         (owner, owner),
     )
     sites = stored | {site for (site,) in found}
+    # What was sold is its new owner's, whatever the one before owes for it.
+    sold = db.execute(
+        "SELECT site FROM site_owners WHERE owner <> ? AND site IN (SELECT value FROM json_each(?))",
+        (owner, json.dumps(sorted(sites))),
+    )
+    sites -= {site for (site,) in sold}
     out = rollup.outlook(db, owner, facts.clock(db), at, terms, sites)
     wanted = {
         (site, service): why
