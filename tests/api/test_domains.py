@@ -172,6 +172,37 @@ async def test_the_tier_has_room_for_so_many(node: SmallNode, server: Knot) -> N
         assert (await owner.send(f"d.{ZONE}")).status_code == 200
 
 
+async def test_claims_without_proof_leave_room_for_who_has_one(node: SmallNode, server: Knot) -> None:
+    """Other nodes take so many claims of one name from a node, and no more."""
+    async with node.serving() as client:
+        for number in range(8):
+            stranger = await settle(client, node, f"s{number}")
+            name = f"crowd.{ZONE}"
+            assert (await stranger.send(name)).json()["state"] == "waiting"
+        assert (await stranger.send(name)).status_code == 200, "that one is there"
+        owner = await settle(client, node)
+        refused = await owner.send(name)
+        assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (409, "name-crowded")
+        prove(server, "crowd", owner)
+        assert (await owner.send(name)).json()["state"] == "linked"
+
+
+async def test_names_that_are_taken_off_count_among_a_wallet_s(server: Knot, tmp_path: Path) -> None:
+    made = SmallNode(tmp_path / "node", names={"nameservers": [server.server]}, records={"owner_names": 2})
+    async with made.serving() as client:
+        owner = await settle(client, made)
+        for name in (f"one.{ZONE}", f"two.{ZONE}"):
+            assert (await owner.send(name)).status_code == 200
+            assert (await owner.send(name, label=None)).status_code == 200
+        assert (await owner.send(f"one.{ZONE}")).status_code == 200
+        await owner.send(f"one.{ZONE}", label=None)
+        refused = await owner.send(f"three.{ZONE}")
+        assert refused.json()["type"].rpartition(":")[2] == "name-quota"
+        never = await owner.send(f"four.{ZONE}", label=None)
+        assert never.status_code == 404
+    made.close()
+
+
 async def test_an_older_link_is_refused_with_the_number_there_is(node: SmallNode, server: Knot) -> None:
     async with node.serving() as client:
         owner = await settle(client, node)

@@ -21,10 +21,13 @@ from decentraspace.records import verdict
 from decentraspace.records.domains import Link
 from decentraspace.records.schema import DomainLink
 from decentraspace.records.store import RecordStore
-from decentraspace.records.verdict import NetworkRules, VerifiedRecord
+from decentraspace.records.verdict import NetworkRules, RecordRefused, VerifiedRecord
 
 State = Literal["linked", "grace", "waiting", "stranger", "unlinked", "unknown"]
 _PAGE_MOST = 1000
+# Wallets that claim a name, after which a link without a proof is not taken: other nodes take so many claims of one
+# name from a node and no more (records.sponsor_claims), and some of them must be left for whoever has a proof.
+_CROWD = 8
 
 
 class Credit(Protocol):
@@ -103,6 +106,8 @@ class Linking:
                 slug="name-not-yours",
                 name=body.name,
             )
+        if found is None or found.proof.state != HELD:
+            await trio.to_thread.run_sync(self._check_crowd, owner, body.name)
         await self._take(owner, record, verified, body)
         if found is not None:
             await trio.to_thread.run_sync(self.claims.remember, found)
@@ -113,6 +118,9 @@ class Linking:
         verified, body = await self._verified(owner, record)
         if body.site_id is not None:
             raise BadInput("The record links a name", hint="Send it to /domain/link/.")
+        if not await trio.to_thread.run_sync(self._records.link_number, body.name, owner):
+            # It would say nothing, and count among the claims of the name.
+            raise NotFound(f"No link of {body.name} by that wallet is known here")
         await self._take(owner, record, verified, body)
         return await self.standing(owner, body.name, "", check=False)
 
@@ -147,6 +155,9 @@ class Linking:
         paid = self._tier(owner) == "paid"
         most = self._config.limits.paid_names if paid else self._config.limits.free_names
         names = self._records.names_of(owner, limit=_PAGE_MOST)
+        if name not in names and len(names) >= min(self._config.records.owner_names, _PAGE_MOST):
+            # Those that were taken off count, too: other nodes would not take it.
+            raise RecordRefused("The wallet has links of too many names", slug="name-quota")
         others = [n for n in names if n != name and self._records.linked(n, owner) is not None]
         if len(others) >= most:
             raise self._credit.beyond_tier(
@@ -154,6 +165,16 @@ class Linking:
                 f"This tier has room for {most} linked name(s), and {len(others)} exist",
                 "Unlink one, or ask the operator for the paid tier.",
                 most,
+            )
+
+    def _check_crowd(self, owner: bytes, name: str) -> None:
+        claimants = self._records.claimants(name, _CROWD)
+        if len(claimants) >= _CROWD and self._records.link_number(name, owner) == 0:
+            raise Conflict(
+                f"Many wallets claim {name}, so its link needs a proof first",
+                hint=f"`decentraspace domains status {name}` says which record to add; link it when that is seen.",
+                slug="name-crowded",
+                name=name,
             )
 
     async def _take(self, owner: bytes, record: bytes, verified: VerifiedRecord, body: DomainLink) -> None:
