@@ -240,7 +240,16 @@ def test_a_linked_name_gets_a_certificate_and_no_other_does(stage: Stage, served
 def test_an_unlinked_name_gets_no_new_certificate(stage: Stage, served: Caddy) -> None:
     name = "left.plain.example"
     stage.run("domains", "link", name, "shop")
-    stage.run("domains", "set-records", name, "shop", stdin=json.dumps(stage.zones.credentials))
+    done = command(
+        stage.folder / "home",
+        "domains",
+        "set-records",
+        name,
+        "shop",
+        stdin=json.dumps(stage.zones.credentials),
+    )
+    assert done.stdout.startswith("Entered at "), done.stderr
+    assert "Enter where" not in done.stdout
     poll(lambda: stage.run("domains", "status", name)["state"] == "linked", "the name's proof is found")
     stage.run("domains", "unlink", name)  # its records stay behind
     with pytest.raises(Refused):

@@ -177,7 +177,11 @@ def set_records(name: str, site: str, node: str | None, as_json: bool) -> None:
     credentials = _object(sys.stdin.read(), "The key on standard input")
     with client.Api(node or saved.node, saved) as api:
         answer = api.patch("/domain/link/", {"name": name, "site": asked, "credentials": credentials})
-    lines = [answer["detail"] or answer["status"], *_records(answer["records"])]
+    lines = [answer["detail"] or answer["status"]]
+    if answer["status"] == "done":
+        lines.append(f"`decentraspace domains status {name}` says when name servers see them.")
+    else:
+        lines += _records(answer["records"])
     emit(answer, "\n".join(lines), as_json)
 
 

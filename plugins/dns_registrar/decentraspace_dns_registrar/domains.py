@@ -28,7 +28,10 @@ def checked(name: str) -> str:
     if len(plain) > _MOST:
         raise BadInput(f"The name has {len(plain)} characters; {_MOST} are allowed")
     if len(labels) < 2 or labels[-1] in _LOCAL or labels[-1].isdigit():
-        raise BadInput(f"{plain[:100]} is no domain that everybody can look up")
+        raise BadInput(
+            f"{plain[:100]} is no domain of DNS, and this node has no plugin set for names like it",
+            hint="Ask a node whose operator has set one (names.resolvers).",
+        )
     if not all(_LABEL.fullmatch(label) for label in labels):
         raise BadInput(
             f"{plain[:100]} is no name of a host", hint="Letters, digits and hyphens, parted by dots."

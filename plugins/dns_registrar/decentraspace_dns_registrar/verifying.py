@@ -78,7 +78,8 @@ def _judged(name: str, owner: str, seen: Sequence[_Seen]) -> dict[str, Any]:
             "detail": f"{len(yes)} of {len(seen)} name servers see the record{signed}.",
         }
         if way is not None and not way.points:
-            result["detail"] += f" The name does not lead visitors here yet: {way.detail}."
+            # After "… does not lead visitors here yet", which is what the node says.
+            result["detail"] += f" {way.detail[:1].upper()}{way.detail[1:]}."
     elif len(others) * 2 > len(seen):
         result |= {
             "state": "stranger",
