@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from decentraspace.api.domains import Questions
 from decentraspace.content.importer import add_directory, add_file
@@ -248,6 +250,27 @@ async def test_nobody_says_anything(server: Knot, tmp_path: Path) -> None:
             assert (await owner.send("quiet.zone.example")).json()["state"] == "unknown"
             assert (await client.get("/domain/certificate/?domain=quiet.zone.example")).status_code == 404
         node.close()
+
+
+async def test_one_wallet_s_questions_leave_room_for_others(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        names = {"nameservers": [f"127.0.0.1:{silent.getsockname()[1]}"], "timeout": 3.0}
+        made = SmallNode(tmp_path / "node", names=names)
+        async with made.serving() as client:
+            owner = await settle(client, made)
+            said: list[str] = []
+
+            async def ask(number: int) -> None:
+                answer = await owner.ask(name=f"n{number}.{ZONE}")
+                said.append(answer.json()["names"][0]["text"])
+
+            async with trio.open_nursery() as nursery:
+                for number in range(6):
+                    nursery.start_soon(ask, number)
+            assert sum("Too many" in one for one in said) == 2
+            assert not made.linking._asking
+        made.close()
 
 
 async def test_one_server_that_lies_decides_nothing(server: Knot, tmp_path: Path) -> None:

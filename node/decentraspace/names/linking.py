@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -16,6 +17,7 @@ from decentraspace.identity.ethereum import checksum_address
 from decentraspace.names import spelling
 from decentraspace.names.book import Found
 from decentraspace.names.claims import Claims, label_of
+from decentraspace.names.links import NotResolved
 from decentraspace.names.proofs import HELD, STRANGER
 from decentraspace.records import verdict
 from decentraspace.records.domains import Link
@@ -28,6 +30,8 @@ _PAGE_MOST = 1000
 # Wallets that claim a name, after which a link without a proof is not taken: other nodes take so many claims of one
 # name from a node and no more (records.sponsor_claims), and some of them must be left for whoever has a proof.
 _CROWD = 8
+# Proofs that are looked for at one time because wallets ask, and one wallet: visitors of names need the others.
+_ASKING_MOST, _ASKING_EACH = 64, 4
 
 
 class Credit(Protocol):
@@ -66,6 +70,7 @@ class Linking:
     ) -> None:
         self._config, self._rules, self._records, self.claims = config, rules, records, claims
         self._add, self._tier, self._credit = add, tier, credit
+        self._asking: Counter[bytes] = Counter()
         self.look_at_chain: Callable[[], Awaitable[None]] | None = None
 
     # -- taking
@@ -95,7 +100,7 @@ class Linking:
             raise not_site_owner(site, head.owner)
         await trio.to_thread.run_sync(self._check_limits, owner, body.name)
         try:
-            found = await self.claims.verify(body.name, owner, head.host_label, body.proof or "", keep=False)
+            found = await self._verify(body.name, owner, head.host_label, body.proof or "", keep=False)
         except DecentraSpaceError:
             found = None  # nobody can say just now; the link waits
         if found is not None and found.proof.state == STRANGER:
@@ -201,7 +206,7 @@ class Linking:
         if check:
             try:
                 given = (link.proof or "") if link is not None else ""
-                found = await self.claims.verify(name, owner, host, given, keep=link is not None)
+                found = await self._verify(name, owner, host, given, keep=link is not None)
             except DecentraSpaceError as error:
                 unsaid = str(error)
         stands = found is not None and self.claims.stands(found)
@@ -224,6 +229,16 @@ class Linking:
             records = await self.instructions(name, owner, host)
         warnings = [said for said in [spelling.warning(name)] if said]
         return Standing(name, state, text, host, link, found, records, warnings, number)
+
+    async def _verify(self, name: str, owner: bytes, host: str, proof: str, *, keep: bool) -> Found:
+        if self._asking.total() >= _ASKING_MOST or self._asking[owner] >= _ASKING_EACH:
+            raise NotResolved("Too many names are being looked into just now")
+        self._asking[owner] += 1
+        try:
+            return await self.claims.verify(name, owner, host, proof, keep=keep)
+        finally:
+            self._asking[owner] -= 1
+            self._asking += Counter()  # drops those at 0
 
     async def instructions(self, name: str, owner: bytes, host: str) -> list[dict[str, str]]:
         """The records to enter for a name to show the site of that host label."""
