@@ -19,6 +19,7 @@ from decentraspace.errors import DecentraSpaceError
 _ADDRESSES_MOST = 3  # that are tried
 _URL_MOST = 64 * 1024  # characters: calls travel in it
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SIX = ipaddress.ip_network("2000::/3")  # where the internet's addresses of version 6 are
 
 
 class Failed(DecentraSpaceError):
@@ -140,6 +141,6 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if address.is_site_local:
+        if address not in _SIX:
             return False
     return address.is_global and not address.is_multicast

@@ -41,6 +41,7 @@ _ALGORITHMS = ("hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
 _TOKEN = "gandi_token"
 _FIELDS = ("server", "zone", "key_name", "key_secret", "key_algorithm")
 _TEXT_MOST = 1000
+_SIX = ipaddress.ip_network("2000::/3")  # where the internet's addresses of version 6 are
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
 
 
@@ -168,12 +169,22 @@ async def _server(credentials: Mapping[str, str], settings: Settings) -> Server:
         ) from None
     address = ipaddress.ip_address(found.address)
     allowed = any(address in ipaddress.ip_network(network) for network in settings.update_networks)
-    if not allowed and (not address.is_global or address.is_multicast or found.port != 53):
+    if not allowed and (not _public(address) or found.port != 53):
         raise BadInput(
             f"This node sends no updates to {text[:60]}",
             hint="Give a public address, port 53; plugin.dns_registrar.update_networks allows others.",
         )
     return found
+
+
+def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is of the open internet. Addresses of version 6 that carry one of version 4 lead into private
+    networks where a translator stands: no name server needs to be given that way."""
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address not in _SIX or address.sixtofour is not None or address.teredo is not None
+    ):
+        return False
+    return address.is_global and not address.is_multicast
 
 
 async def _zone(name: str, credentials: Mapping[str, str], where: Server) -> dns.name.Name:

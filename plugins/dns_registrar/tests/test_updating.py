@@ -82,7 +82,8 @@ async def test_a_wrong_key_is_refused_and_shown_nowhere(
 
 @pytest.mark.parametrize(
     "server",
-    ["127.0.0.1", "10.0.0.1", "169.254.169.254", "[::1]:53", "0.0.0.0", "224.0.0.1", "8.8.8.8:25", "ns.example", ""],
+    ["127.0.0.1", "10.0.0.1", "169.254.169.254", "[::1]:53", "0.0.0.0", "224.0.0.1", "8.8.8.8:25", "ns.example", "",
+     "::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "2002:a00:1::1", "fec0::1", "2001:db8::1"],
 )  # fmt: skip
 async def test_only_public_servers_are_connected_to(server: str, dns: Zones, managed: Managed) -> None:
     node = await managed()
