@@ -87,10 +87,11 @@ class Pool:
 
     async def _release(self, user: object) -> None:
         if self._user is user:
+            # Given up before they are waited for: who asks meanwhile starts others, and it is known whose they are.
+            workers, self._workers, self._user = self._workers, [], None
             with trio.CancelScope(shield=True):  # at once: they are killed
-                for worker in self._workers:
+                for worker in workers:
                     await worker.stop()
-            self._workers, self._user = [], None
 
     async def _start(self) -> None:
         async with self._starting:
