@@ -56,16 +56,40 @@ def test_a_wallet_without_coins_grants_by_a_signature(owner: Owner, world: World
         sent = world.chain.web3.eth.get_transaction_count(world.operator.address)
         assert sent == 2
 
-        small = owner.put("/blockchain/credit/", {**body, "cap": "999999"})
+        def signed(by: Any = world.owner, **changes: str) -> dict[str, Any]:
+            other = {**terms, **changes}
+            return {n: other[n] for n in body if n != "signature"} | {
+                "signature": granting.sign(by, chain, other)
+            }
+
+        def hand_in(body: dict[str, Any]) -> dict[str, Any]:
+            return owner.put("/blockchain/credit/", body)
+
+        small = hand_in(signed(cap="999999"))
         assert (small["status"], small["type"].rpartition(":")[2]) == (400, "small-grant")
-        beyond = owner.put("/blockchain/credit/", {**body, "id": "9", "cap": "3000000"})
+        beyond = hand_in(signed(id="9", cap="3000000"))
         assert (beyond["status"], beyond["missing"], beyond["reason"]) == (402, 1_000_000, "credit")
-        # Signed by somebody else: the contract would refuse it, so that it costs nobody gas.
-        other = {**terms, "id": "10"}
-        forged = granting.sign(Account.create(), chain, other)
-        body = {n: other[n] for n in ("id", "cap", "rate", "start", "expires")} | {"signature": forged}
-        node.until(lambda: owner.put("/blockchain/credit/", body)["status"] == "refused")
-        assert world.chain.web3.eth.get_transaction_count(world.operator.address) == sent
+        # Signed by somebody else, or for something else; and signatures that are none.
+        assert hand_in(signed(Account.create(), id="10"))["status"] == 400
+        assert hand_in({**signed(id="10"), "id": "11"})["status"] == 400
+        for bad in ("0x" + 130 * "0", "0x" + 130 * "f", "0x" + 128 * "1" + "1b"):
+            assert hand_in({**body, "signature": bad})["status"] == 400
+        # However it is spelled, it is the same grant; and one that is there is not sent again.
+        again = {n: "00" + v if isinstance(v, str) else v for n, v in body.items()}
+        again["signature"] = "0x" + body["signature"][2:].upper()
+        assert hand_in(again) == hand_in(body)
+        assert hand_in(signed(cap="1000001"))["status"] == "final"
+        # One at a time: all of these would be paid for by the same credits, and all but one be reverted.
+        world.chain.ask("evm_setAutomine", False)
+        first, second = signed(id="20", cap="1500000"), signed(id="21", cap="1500000")
+        assert hand_in(first)["status"] == "pending"
+        assert hand_in(second)["status"] == 409
+        assert hand_in(first)["status"] == "pending"
+        world.chain.ask("evm_setAutomine", True)
+        world.chain.ask("evm_mine")
+        node.until(lambda: final(first))
+        assert hand_in(second)["status"] == 402
+        assert world.chain.web3.eth.get_transaction_count(world.operator.address) == sent + 1
         answer = httpx.put(f"{node.url}/blockchain/credit/", json=body, timeout=10, trust_env=False)
         assert answer.status_code == 401
 

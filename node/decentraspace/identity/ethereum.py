@@ -43,7 +43,12 @@ def personal_sign_digest(message: bytes) -> bytes:
 
 
 def recover_personal_sign(message: bytes, signature: bytes) -> bytes:
-    """Address (20 bytes) of the key that signed `message`: 65 bytes r, s, v with v 27 or 28 (or 0 or 1).
+    """Address (20 bytes) of the key that signed `message`. As `recover` has it."""
+    return recover(personal_sign_digest(message), signature)
+
+
+def recover(digest: bytes, signature: bytes) -> bytes:
+    """Address (20 bytes) of the key that signed 32 bytes: 65 bytes r, s, v with v 27 or 28 (or 0 or 1).
 
     BadInput for malformed signatures and for high s, of which each low-s signature has a twin (EIP-2).
     """
@@ -56,7 +61,7 @@ def recover_personal_sign(message: bytes, signature: bytes) -> bytes:
 
     try:
         key = coincurve.PublicKey.from_signature_and_message(
-            signature[:64] + bytes((recovery,)), personal_sign_digest(message), hasher=None
+            signature[:64] + bytes((recovery,)), digest, hasher=None
         )
     except Exception as error:
         raise BadInput("The wallet's signature is not valid") from error

@@ -70,6 +70,8 @@ class Billing:
         self._owner_of, self._held, self._taken, self._reflag = owner_of, held, taken, reflag
         self.crediting = Crediting(ledger, hooks)
         self._owners: dict[str, bytes] = {}
+        self.handed_in: dict[bytes, tuple[str, dict[str, str]]] = {}
+        """The grant that each owner handed in last: its key, and what of it goes to the chain."""
         self._bound = False  # the plugin has said where it settles
         self._held_due = self._terms_due = 0.0
         self._wake, self._settling = trio.Event(), trio.Lock()
