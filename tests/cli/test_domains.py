@@ -55,7 +55,7 @@ def test_linking_a_name_in_plain_words(site: ServedNode, server: Knot, run: Run)
     assert run("domains", "status", NAME, "--json").json["state"] == "unlinked"
 
 
-def test_what_cannot_be(site: ServedNode, server: Knot, run: Run) -> None:
+def test_what_cannot_be(site: ServedNode, server: Knot, run: Run, tmp_path: Path) -> None:
     for arguments, said in [
         (("link", NAME, "missing"), "No site missing is known here."),
         (("link", "not a name", "my-site"), "cannot be a name"),
@@ -67,6 +67,9 @@ def test_what_cannot_be(site: ServedNode, server: Knot, run: Run) -> None:
         assert (failed.code, failed.out) == (2, ""), arguments
         assert said in failed.err
         assert failed.err.startswith("error: ")
+    (tmp_path / "me.json").write_bytes(b'{"given": "J\xf6rg"}')  # not UTF-8
+    failed = run("domains", "buy", NAME, "--contact", tmp_path / "me.json")
+    assert (failed.code, failed.err) == (2, f"error: {tmp_path / 'me.json'} is not JSON.\n")
     refused = run("domains", "set-records", NAME, "my-site", stdin='{"key": "secret"}')
     assert "No plugin of this node enters records" in refused.err
     server.set("_decentraspace.theirs", "decentraspace-owner=0x" + "12" * 20, ttl=0)

@@ -249,7 +249,7 @@ def _buy(
     from decentraspace.cli.amounts import words_of
 
     saved = client.load()
-    holder = _object(contact.read_text("utf-8"), str(contact)) if contact else None
+    holder = _object(contact.read_bytes(), str(contact)) if contact else None
     with client.Api(node or saved.node, saved) as api:
         quote = api.get("/domain/purchase/", name=name, years=years)["quote"]
         if not quote["available"] and not renew:
@@ -403,10 +403,10 @@ def _when(at: str | None) -> str:
     return at[:10] if at else ""
 
 
-def _object(text: str, what: str) -> dict[str, str]:
+def _object(text: str | bytes, what: str) -> dict[str, str]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # what is not UTF-8 included
         raise BadInput(f"{what} is not JSON.") from error
     if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
         raise BadInput(f"{what} is not a JSON object of texts.")
