@@ -36,14 +36,14 @@ async def admin(node: Any, client: httpx.AsyncClient) -> Person:
     return await person.log_in(client)
 
 
-def bill(node: SmallNode, owner: bytes, cap: int = 5_000_000) -> None:
-    """The node charges, and `owner` has granted it an allocation, as final events say."""
+def bill(node: SmallNode, owner: bytes, cap: int = 5_000_000, seconds: int = 86400) -> None:
+    """The node charges, and `owner` has granted it an allocation for so long, as final events say."""
     node.ledger.bind(31337, VAULT, OPERATOR)
     now = int(time.time())
     event = {
         "block": 1, "block_hash": "0x" + 64 * "1", "time": now, "transaction": "0x" + 64 * "2", "index": 0,
         "kind": "allocated", "owner": checksum_address(owner), "operator": OPERATOR, "allocation": ALLOCATION,
-        "id": 1, "cap": cap, "rate": 0, "start": now - 60, "expires": now + 86400,
+        "id": 1, "cap": cap, "rate": 0, "start": now - 60, "expires": now + seconds,
     }  # fmt: skip
     node.ledger.take_events({"chain": 31337, "next_block": 2, "events": [event]})
 

@@ -152,6 +152,16 @@ async def test_credits_are_set_aside_while_it_is_pending_and_given_back_when_it_
     assert (await buy(client, person)).json()["status"] == "refused", "that was its end"
 
 
+async def test_a_grant_that_ends_before_the_name_is_bought_does_not_pay_for_it(
+    client: httpx.AsyncClient, person: Person, node: SmallNode, shop: Shop
+) -> None:
+    bill(node, person.address, seconds=600)
+    shop.say("pending")
+    refused = await buy(client, person)
+    assert (refused.status_code, refused.json()["missing"]) == (402, PRICE)
+    assert shop.asked() == []
+
+
 async def test_what_the_registrar_refuses_or_does_not_answer(
     client: httpx.AsyncClient, person: Person, node: SmallNode, shop: Shop
 ) -> None:

@@ -385,6 +385,24 @@ def test_a_site_that_was_sold_is_not_paused_for_what_its_owner_before_lacks(worl
     assert world.ledger.site_state(HERS, BOB).pauses == ()
 
 
+def test_what_is_charged_later_is_not_covered_by_what_ends_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: float(world.now.wall))
+    world.vault.allocate(ANN, 2_000_000, days=1, number=1)
+    world.follow()
+    assert world.ledger.can(ANN, "names", credits=2_000_000).ok
+    cover = world.ledger.can(ANN, "names", credits=2_000_000, lasting=2 * 86400)
+    assert (cover.missing, cover.reason) == (2_000_000, "credit")
+    # What is set aside is not taken to be paid by a grant that may be over by then, either.
+    world.vault.allocate(ANN, 2_000_000, days=9, number=2)
+    world.follow()
+    assert world.ledger.can(ANN, "names", credits=2_000_000, lasting=2 * 86400).ok
+    world.ledger.set_aside = lambda owner: 2_000_000
+    assert world.ledger.can(ANN, "names", credits=2_000_000).ok
+    assert not world.ledger.can(ANN, "names", credits=1, lasting=2 * 86400).ok
+
+
 def test_books_of_another_vault_are_left_alone(world: World) -> None:
     with pytest.raises(Conflict):
         world.ledger.bind(CHAIN, "0x" + "ee" * 20, OPERATOR)

@@ -102,17 +102,32 @@ class Owners(Purse):
     # -- before and after a charged action
 
     def can(
-        self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, site: str = ""
+        self,
+        owner: bytes,
+        service: str,
+        quantity: int = 0,
+        *,
+        credits: int = 0,
+        site: str = "",
+        lasting: int = 0,
     ) -> Cover:
-        """Whether `quantity` of a service by the price list, or `credits` asked explicitly, is covered now."""
+        """Whether `quantity` of a service by the price list, or `credits` asked explicitly, is covered now. `lasting`:
+        by what is granted for so many seconds still."""
         with self._lock, reading():
-            return self._cover(owner, service, quantity, credits, site)
+            return self._cover(owner, service, quantity, credits, site, lasting)
 
     def require(
-        self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, site: str = ""
+        self,
+        owner: bytes,
+        service: str,
+        quantity: int = 0,
+        *,
+        credits: int = 0,
+        site: str = "",
+        lasting: int = 0,
     ) -> Cover:
         """`can`, or PaymentRequired with `missing` (credits), `reason` and what to do."""
-        cover = self.can(owner, service, quantity, credits=credits, site=site)
+        cover = self.can(owner, service, quantity, credits=credits, site=site, lasting=lasting)
         self._refuse(cover, service)
         return cover
 
@@ -150,11 +165,13 @@ class Owners(Purse):
             one = meters.Deduct(owner, "", service, 0, credits, credits, hour, now)
             return meters.deduct(self._db, key, one)
 
-    def _cover(self, owner: bytes, service: str, quantity: int, credits: int, site: str) -> Cover:
+    def _cover(
+        self, owner: bytes, service: str, quantity: int, credits: int, site: str, lasting: int = 0
+    ) -> Cover:
         terms = self.terms
         if terms.operator is None:
             return Cover(0, 0, "")
-        out = self._outlook(owner, [site])
+        out = self._outlook(owner, [site], lasting)
         carry = out.carries.get((site, service))
         if carry is None:
             found = self._db.execute(
@@ -196,9 +213,14 @@ class Owners(Purse):
         found.members["limit"] = limit
         return found
 
-    def _outlook(self, owner: bytes, sites: Sequence[str] = ()) -> Charged:
-        terms = self.terms
-        out = rollup.outlook(self._db, owner, facts.clock(self._db), int(time.time()), terms, sites)
+    def _outlook(self, owner: bytes, sites: Sequence[str] = (), lasting: int = 0) -> Charged:
+        terms, now = self.terms, int(time.time())
+        out = rollup.outlook(self._db, owner, facts.clock(self._db), now, terms, sites)
+        if lasting and terms.operator is not None:
+            granted = allocations.of_owner(self._db, owner, terms.operator)
+            live = {one.number for one in granted if one.live(now + lasting)}
+            funds = tuple(fund for fund in out.after.funds if fund.number in live)
+            out = replace(out, after=replace(out.after, funds=funds))
         credits = self.set_aside(owner) if terms.operator is not None else 0
         if not credits:
             return out

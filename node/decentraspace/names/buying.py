@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AGAIN = 10.0  # seconds between questions how a purchase stands
+_LASTING = 43200
+"""Seconds that what pays must be granted for still. It is charged when the name is bought, minutes or hours later: by
+a grant that had ended meanwhile the operator would have bought it for nothing."""
 _OPEN = ("reserved", "pending")
 _COLUMNS = "key, owner, name, years, plugin, credits, status, reference, detail, expires, at"
 
@@ -41,7 +44,9 @@ class Ledger(Protocol):
 
     @property
     def billing(self) -> bool: ...
-    def require(self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0) -> Any: ...
+    def require(
+        self, owner: bytes, service: str, quantity: int = 0, *, credits: int = 0, lasting: int = 0
+    ) -> Any: ...
     def settle_aside(self, key: str, owner: bytes, service: str, credits: int) -> Any: ...
 
 
@@ -183,7 +188,7 @@ class Buying:
                 slug="name-not-sold",
             )
         with self._book.buying:
-            self._ledger.require(made.owner, NAMES, credits=made.credits)
+            self._ledger.require(made.owner, NAMES, credits=made.credits, lasting=_LASTING)
             with self._book.writing() as db:
                 db.execute("INSERT INTO purchases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", made)
 
