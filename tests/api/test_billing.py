@@ -70,6 +70,16 @@ async def deployed(client: httpx.AsyncClient, person: Person) -> str:
     return person.site_id()
 
 
+async def test_what_is_granted_for_ever_ends_with_the_last_year_there_is(
+    client: httpx.AsyncClient, person: Person, admin: Person, node: SmallNode
+) -> None:
+    bill(node, person.address, seconds=2**40 - 1 - int(time.time()))
+    [granted] = (await get(client, "/billing/balance/", person))["allocations"]
+    assert granted["expires"].startswith("9999-12-31T23:59:59")
+    ends = {"site": await deployed(client, person), "expires": 2**40}
+    assert (await send(client, "PATCH", "/hosting/expire/", admin, ends))["expires"] == granted["expires"]
+
+
 async def test_a_node_that_charges_nothing_says_so(client: httpx.AsyncClient, person: Person) -> None:
     found = await get(client, "/billing/balance/", person)
     assert (found["billing"], found["chain"], found["room"]) == (False, None, 0)

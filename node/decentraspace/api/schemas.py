@@ -40,9 +40,13 @@ def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
+_LAST = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+
+
 def time(unix: int) -> datetime:
-    """Unix seconds as the moment they are."""
-    return datetime.fromtimestamp(unix, UTC)
+    """Unix seconds as the moment they are; the last of the year 9999 for what is later: RFC 3339 has no other, and
+    the chain has, where something is granted for ever."""
+    return datetime.fromtimestamp(min(unix, _LAST), UTC)
 
 
 # -- reading
