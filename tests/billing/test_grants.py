@@ -48,9 +48,8 @@ def test_a_wallet_without_coins_grants_by_a_signature(owner: Owner, world: World
             node.until(final)
             # Handing it in again does nothing more, and says the same.
             assert owner.put("/blockchain/credit/", body)["status"] == "final"
-        node.until(lambda: owner.balance()["room"] == 2_000_000)
-        granted = {one["cap"] for one in owner.balance()["allocations"]}
-        assert granted == {2_000_000, 1_000_000}
+        node.until(lambda: {one["cap"] for one in owner.balance()["allocations"]} == {2_000_000, 1_000_000})
+        assert owner.balance()["room"] == 2_000_000
         spent = world.chain.web3.eth.get_balance(world.owner.address)
         assert spent == 0
         sent = world.chain.web3.eth.get_transaction_count(world.operator.address)

@@ -177,7 +177,7 @@ async def test_most_decide(dns: Zones, managed: Managed) -> None:
         assert found["state"] == "held"
         assert found["seen"][2]["state"] == "silent"
         assert "3 s" in found["seen"][2]["detail"]
-        node = await managed(resolvers=[dns.server, mute.server, gone], trust_anchors=[], timeout=0.5)
+        node = await managed(resolvers=[dns.server, mute.server, gone], trust_anchors=[], timeout=1.5)
         with pytest.raises(Unavailable, match="Too few"):
             await node.verify(name)
     dns.prove(name)
@@ -282,7 +282,7 @@ async def test_nonsense_and_too_much(dns: Zones, managed: Managed) -> None:
         node = await managed(resolvers=[liar.server], trust_anchors=[])
         found = await node.verify(name)
         assert found["state"] == "stranger", found
-        node = await managed(resolvers=[noise.server], trust_anchors=[], timeout=0.5)
+        node = await managed(resolvers=[noise.server], trust_anchors=[], timeout=1.5)
         with pytest.raises(Unavailable):
             await node.verify(name)
 
