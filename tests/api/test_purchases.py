@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from decentraspace.names import buying
 from tests.api.small_node import Person, SmallNode
 from tests.api.test_billing import bill
 from tests.gateway.served import until
@@ -128,6 +129,20 @@ async def test_a_name_is_bought_once_for_its_key(
     assert (other.status_code, slug(other)) == (409, "purchase-key-reused")
     [listed] = (await client.get("/domain/purchase/", headers=person.headers)).json()["purchases"]
     assert (listed["name"], listed["status"]) == ("my.shop", "done")
+
+
+async def test_refused_purchases_are_remembered_within_bounds(
+    client: httpx.AsyncClient, person: Person, node: SmallNode, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buying, "_REFUSED_KEPT", 3)
+    bill(node, person.address)
+    assert (await buy(client, person, key="bought")).json()["status"] == "done"
+    shop.say("refused")
+    for number in range(6):
+        assert (await buy(client, person, key=f"k{number}")).json()["status"] == "refused"
+    found = (await client.get("/domain/purchase/", headers=person.headers)).json()["purchases"]
+    assert sorted(one["status"] for one in found) == ["done", "refused", "refused", "refused"]
+    assert (await buy(client, person, key="bought")).json()["status"] == "done"
 
 
 async def test_credits_are_set_aside_while_it_is_pending_and_given_back_when_it_is_refused(

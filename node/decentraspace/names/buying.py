@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AGAIN = 10.0  # seconds between questions how a purchase stands
+_REFUSED_KEPT = 100  # refused purchases of one owner, the newest
 _LASTING = 43200
 """Seconds that what pays must be granted for still. It is charged when the name is bought, minutes or hours later: by
 a grant that had ended meanwhile the operator would have bought it for nothing."""
@@ -190,6 +191,12 @@ class Buying:
         with self._book.buying:
             self._ledger.require(made.owner, NAMES, credits=made.credits, lasting=_LASTING)
             with self._book.writing() as db:
+                # What was refused cost nothing, so it could be had without end.
+                db.execute(
+                    "DELETE FROM purchases WHERE key IN (SELECT key FROM purchases WHERE owner = ? AND "
+                    "status = 'refused' ORDER BY at DESC, key LIMIT -1 OFFSET ?)",
+                    (made.owner, _REFUSED_KEPT - 1),
+                )
                 db.execute("INSERT INTO purchases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", made)
 
     async def _go_on(self, known: Purchase, contact: dict[str, str] | None) -> Purchase:
