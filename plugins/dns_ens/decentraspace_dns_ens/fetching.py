@@ -51,7 +51,12 @@ class Fetcher:
             headers.append((b"Content-Type", b"application/json"))
         try:
             with trio.fail_after(seconds):
-                return await self._exchange(method, url, headers, body)
+                try:
+                    return await self._exchange(method, url, headers, body)
+                except httpcore.RemoteProtocolError:
+                    # A connection that was kept, and that the server has closed meanwhile. All that is asked are
+                    # questions: once more changes nothing.
+                    return await self._exchange(method, url, headers, body)
         except trio.TooSlowError:
             raise Failed(f"{host}: no answer within {seconds:g} s") from None
         except _TooMuch:

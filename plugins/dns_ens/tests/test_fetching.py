@@ -76,3 +76,28 @@ async def test_no_tls_no_answer() -> None:
         with pytest.raises(Failed):
             await fetcher.fetch("GET", url.replace("http:", "https:"), seconds=10)
         await fetcher.aclose()
+
+
+async def test_a_kept_connection_that_the_server_ends_is_made_anew() -> None:
+    """As when it has been idle for too long, in the very moment in which it is used again."""
+    connections = 0
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await stream.receive_some()  # and no answer to this
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(lambda task_status: trio.serve_tcp(
+            answer, 0, host="127.0.0.1", task_status=task_status
+        ))  # fmt: skip
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
+        fetcher = Fetcher(allow_private=True, most=1000)
+        for _ in range(2):
+            assert await fetcher.fetch("GET", url, seconds=10) == (200, b"{}")
+        assert connections == 2
+        await fetcher.aclose()
+        nursery.cancel_scope.cancel()
